@@ -1,0 +1,177 @@
+//! The configuration of a pipeline: TOML → checked values, all problems at once, each with its key.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use freshet_schemas::{Node, QueryLimits, VectorKind};
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[pipeline]`
+    pub pipeline: Pipeline,
+    /// `[connector]`
+    pub connector: Connector,
+    /// `[topics]`
+    pub topics: Topics,
+    /// `[documents]`
+    pub documents: Documents,
+    /// `[vectors.NAME]`, by name.
+    pub vectors: BTreeMap<String, VectorField>,
+    /// `[plans.NAME]`, by name; `default` is always there.
+    pub plans: BTreeMap<String, Node>,
+    /// `[embedding]`
+    pub embedding: Embedding,
+    /// `[queries]`
+    pub queries: Queries,
+    /// `[models.NAME]`: folders of models, by name, before the registry and the caches are asked.
+    pub models: BTreeMap<String, PathBuf>,
+    /// `[snapshots]`, read and checked; cut by a later version.
+    pub snapshots: Option<Snapshots>,
+    /// `[http]`, read and checked; served by a later version.
+    pub http: Option<Http>,
+}
+
+/// `[pipeline]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pipeline {
+    /// Name; the consumer group of the Kafka connector.
+    pub name: String,
+    /// Shards, fixed for the life of the pipeline. Default 4.
+    pub shards: NonZeroU32,
+    /// Timely worker threads of this process. Default 1.
+    pub workers: NonZeroUsize,
+    /// Longest time a tick stays open. Default 10 ms.
+    pub tick: Duration,
+    /// Most records in one tick and worker. Default 64.
+    pub tick_records_max: NonZeroUsize,
+    /// Most records between source and index, per worker. Default 512.
+    pub in_flight_records_max: NonZeroUsize,
+    /// Most bytes between source and index, per worker. Default 16 MiB.
+    pub in_flight_bytes_max: NonZeroUsize,
+}
+
+/// `[connector]`
+#[derive(Clone, Debug, PartialEq)]
+pub enum Connector {
+    /// JSON Lines files in a directory.
+    Files {
+        /// Directory of `TOPIC.jsonl`.
+        directory: PathBuf,
+    },
+    /// Apache Kafka.
+    Kafka(Kafka),
+}
+
+/// `kind = "kafka"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kafka {
+    /// `host:port[,host:port…]`
+    pub bootstrap_servers: String,
+    /// Whether missing topics are created. Default false.
+    pub create_topics: bool,
+    /// Partitions of topics that are created. Default 1.
+    pub partitions: NonZeroU32,
+    /// Replicas of topics that are created. Default 1.
+    pub replication: NonZeroU32,
+    /// Any librdkafka property; one that has a typed key here, or that Freshet must set, is refused.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// `[topics]`; dead letters go to `TOPIC.dlq`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topics {
+    /// Default `documents`.
+    pub documents: String,
+    /// Default `queries`.
+    pub queries: String,
+    /// Default `answers`.
+    pub answers: String,
+}
+
+/// `[documents]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Documents {
+    /// Id field. Default `id`.
+    pub id: String,
+    /// Text fields. Default `["title", "text"]`.
+    pub text: Vec<String>,
+    /// Longest joined text. Default 1 MiB.
+    pub text_bytes_max: NonZeroUsize,
+    /// Tokens per chunk, special tokens not counted; `None`: one chunk per document, cut by the model's own limit.
+    pub chunk_tokens: Option<NonZeroUsize>,
+    /// Tokens that neighbouring chunks share; less than `chunk_tokens`.
+    pub chunk_overlap: usize,
+}
+
+/// `[vectors.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorField {
+    /// `kind`
+    pub kind: VectorKind,
+    /// `model`: name or folder; `bm25` for sparse. `None`: vectors come with the document.
+    pub model: Option<String>,
+    /// `size`: only without a model; dense and multi.
+    pub size: Option<NonZeroUsize>,
+    /// `distance`: how dense vectors compare. Default cosine.
+    pub distance: Distance,
+    /// `index`: FAISS factory string of sealed segments; dense only. Default `Flat`.
+    pub index: String,
+    /// `language` of BM25's stemmer and stop words. Default `english`.
+    pub language: String,
+    /// `k1` of BM25. Default 1.2.
+    pub k1: f32,
+    /// `b` of BM25. Default 0.75.
+    pub b: f32,
+}
+
+/// How dense vectors compare; higher scores are better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distance {
+    /// Cosine: vectors are normalised, then multiplied.
+    Cosine,
+    /// Inner product.
+    Dot,
+    /// Negative Euclidean distance.
+    Euclid,
+}
+
+/// `[embedding]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedding {
+    /// Threads, one ONNX session each. Default: the number of cores.
+    pub threads: NonZeroUsize,
+    /// Tokens of one batch, padding counted. Default 2048.
+    pub batch_tokens_max: NonZeroUsize,
+    /// Texts waiting for a thread. Default 1024.
+    pub queue_texts_max: NonZeroUsize,
+}
+
+/// `[queries]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queries {
+    /// Bounds of a plan: limit ≤ 10 000, depth ≤ 4, nodes ≤ 64, text ≤ 64 KiB by default.
+    pub limits: QueryLimits,
+    /// Most queries being answered at once. Default 256.
+    pub in_flight_max: NonZeroUsize,
+    /// Longest wait for the asked-for freshness before an error answer. Default 30 s.
+    pub consistency_timeout: Duration,
+}
+
+/// `[snapshots]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshots {
+    /// URL of the store.
+    pub store: String,
+    /// Time between two snapshots.
+    pub interval: Duration,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Address and port.
+    pub listen: String,
+}

@@ -1,0 +1,80 @@
+//! Topics: where records come from and go to. The same traits for Kafka, JSON Lines files and memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use freshet_schemas::{Offset, Partition, Record};
+
+/// Called from any thread when a source has something new or a sink has made progress.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Why the world outside failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Topics that are not there and may not be created.
+    #[error("topic(s) {} not found; create them, or set connector.create_topics = true", topics.join(", "))]
+    MissingTopics {
+        /// Their names.
+        topics: Vec<String>,
+    },
+    /// The broker or the file system refused or did not answer.
+    #[error("{what}")]
+    World {
+        /// What was tried, on what, and a hint.
+        what: String,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+        /// Whether trying again later can help.
+        retry: bool,
+    },
+}
+
+/// Records taken from a source.
+#[derive(Debug, Default)]
+pub struct Polled {
+    /// In order per partition.
+    pub records: Vec<Record>,
+    /// Next offset to be read, per partition: everything before it has been handed over by this or an earlier poll,
+    /// or is no record (transaction markers, compacted records). Has every partition of the source.
+    pub positions: BTreeMap<Partition, Offset>,
+}
+
+/// Reads some partitions of one topic.
+pub trait Source: Send {
+    /// Takes what is there, at most `records_max` records and, beyond the first record, `bytes_max` bytes.
+    /// Never blocks. Order per partition is kept.
+    fn poll(&mut self, records_max: usize, bytes_max: usize) -> Result<Polled, ConnectError>;
+}
+
+/// Writes records. Records of one key and topic arrive in the order sent.
+pub trait Sink: Send {
+    /// Hands a record over for writing; never blocks. Gives it back when the sink's queue is full.
+    /// `token` comes back from [`Sink::settled`] once its fate is known.
+    fn send(&mut self, topic: &str, record: Record, token: u64) -> Result<(), Record>;
+    /// Tokens whose records are written (`Ok`) or refused for good (`Err` with the reason).
+    fn settled(&mut self) -> Vec<(u64, Result<(), String>)>;
+}
+
+/// A system of topics. Methods other than `source`/`sink` may block: never call them on a worker's thread.
+pub trait Connector: Send + Sync {
+    /// Sees to it that the topics exist; `output` topics of files are created. Returns the partitions of each.
+    fn prepare(&self, inputs: &[&str], outputs: &[&str]) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError>;
+    /// First offset after the last record of each partition, now.
+    fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError>;
+    /// Next offsets committed for the pipeline's group; partitions without one are absent.
+    fn committed(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError>;
+    /// Commits next offsets for the pipeline's group; may return before it is durable.
+    fn commit(&self, topic: &str, next: &BTreeMap<Partition, Offset>) -> Result<(), ConnectError>;
+    /// Opens partitions of a topic at the given next offsets (0, or the earliest kept, where absent).
+    fn source(
+        &self,
+        topic: &str,
+        partitions: &[Partition],
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError>;
+    /// Opens a writer.
+    fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError>;
+}

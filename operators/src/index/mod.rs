@@ -1,0 +1,187 @@
+//! What a shard holds, as plain structs: no timely here.
+//!
+//! A shard owns some documents whole: payload, chunk texts and every vector. Each version of a document is visible at
+//! the times `born ≤ t < died`; a query at time `t` sees exactly those versions, whatever has been applied since.
+
+use freshet_schemas::{Offset, Partition, SparseVector, VectorKind};
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the epoch.
+pub type Time = u64;
+
+/// One vector field of the index; its place in the field list is its number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FieldSpec {
+    /// Name in `[vectors]`.
+    pub name: String,
+    /// Kind.
+    pub kind: VectorKind,
+    /// Dimension of dense and multi vectors; 0 for sparse.
+    pub size: usize,
+    /// How sparse vectors are scored.
+    pub scoring: Scoring,
+    /// Distance of dense vectors.
+    pub metric: Metric,
+}
+
+/// How a dense field compares; the score is higher for better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Metric {
+    /// Inner product; cosine fields are normalised before they get here, document and query alike.
+    Dot,
+    /// Negative Euclidean distance.
+    Euclid,
+}
+
+/// How a sparse field scores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Scoring {
+    /// Sum over terms of query weight × document weight.
+    Dot,
+    /// BM25 with the statistics that come with the query.
+    Bm25 {
+        /// Saturation of the term frequency.
+        k1: f32,
+        /// Weight of the length normalisation.
+        b: f32,
+    },
+}
+
+/// Token vectors of one text, quantised: row i is `codes[i·dim..][..dim] · scales[i]`, of unit length before rounding.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TokenMatrix {
+    /// Dimension.
+    pub dim: usize,
+    /// Row-major [tokens, dim], −127..=127.
+    pub codes: Vec<i8>,
+    /// [tokens], positive.
+    pub scales: Vec<f32>,
+}
+
+/// A dense or multi vector of one row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RowVector {
+    /// [size]
+    Dense(Vec<f32>),
+    /// [tokens, size]
+    Multi(TokenMatrix),
+}
+
+/// Rows of one field of a document's new version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FieldPut {
+    /// The document has no vector in this field.
+    None,
+    /// One row per chunk (or a single row 0 for a precomputed vector): dense and multi fields.
+    Rows(Vec<RowPut>),
+    /// A new sparse vector over the whole document.
+    Sparse(SparseVector),
+    /// The sparse vector of the version before.
+    KeepSparse,
+}
+
+/// One row of a dense or multi field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RowPut {
+    /// Row number in the version before: same text, same vector, not embedded again.
+    Keep(u32),
+    /// A new vector.
+    New(RowVector),
+}
+
+/// The exact change of one document at one time; at most one per document and time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ShardChange {
+    /// The document is gone.
+    Remove {
+        /// Document id.
+        id: String,
+    },
+    /// The document's new version; replaces the one before, if any.
+    Put(Box<DocumentPut>),
+}
+
+/// A document's new version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DocumentPut {
+    /// Document id.
+    pub id: String,
+    /// Where the record came from.
+    pub origin: (Partition, Offset),
+    /// Compact JSON object text.
+    pub payload: String,
+    /// Texts of the chunks, in order.
+    pub chunks: Vec<String>,
+    /// One per field of the index, in its order.
+    pub fields: Vec<FieldPut>,
+}
+
+/// What a leg searches with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Probe {
+    /// [size], normalised for cosine fields.
+    Dense(Vec<f32>),
+    /// Terms with query weights. For BM25 fields the weight is `count · idf(t) · (k1 + 1)` and `length_mean` is set.
+    Sparse {
+        /// Terms ascending, with their weights.
+        terms: Vec<(u64, f64)>,
+        /// Mean document length at the query's time; 0 for `Scoring::Dot`.
+        length_mean: f64,
+    },
+    /// [tokens][size], f32, each of unit length.
+    Multi(Vec<Vec<f32>>),
+}
+
+/// A document found, scored by its best row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    /// Document id.
+    pub id: String,
+    /// Number of the best row (chunk) in the version; 0 for sparse fields.
+    pub chunk: u32,
+    /// Score, finite; higher is better.
+    pub score: f64,
+}
+
+/// What a hit shows of its document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Document id.
+    pub id: String,
+    /// Compact JSON object text.
+    pub payload: String,
+    /// Text of the asked-for chunk; empty if the document has none.
+    pub text: String,
+}
+
+/// The one order of hits: score descending, then id ascending.
+pub fn by_rank(a: &Hit, b: &Hit) -> std::cmp::Ordering {
+    b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id))
+}
+
+/// A change that cannot be applied: a bug upstream, never to be ignored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// `Remove` or `Keep` of something that is not there.
+    #[error("document \"{id}\" {what}")]
+    Unknown {
+        /// Document id.
+        id: String,
+        /// What was asked of it.
+        what: String,
+    },
+    /// A vector that does not fit its field.
+    #[error("vector for document \"{id}\" in field \"{field}\" {what}")]
+    Misfit {
+        /// Document id.
+        id: String,
+        /// Field name.
+        field: String,
+        /// What does not fit, with both sizes.
+        what: String,
+    },
+    /// FAISS failed.
+    #[error("faiss: {0}")]
+    Faiss(String),
+}

@@ -1,0 +1,1 @@
+//! Texts: analysis into terms, splitting into chunks.

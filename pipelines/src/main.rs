@@ -1,0 +1,2 @@
+//! Freshet.
+fn main() {}

@@ -1,0 +1,88 @@
+//! An answer record.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Fault, Offset, Partition};
+
+/// Inclusive offset per partition: all and only these records are reflected; −1 where nothing is.
+pub type AsOf = BTreeMap<Partition, Offset>;
+
+/// The answer to one query; its key is the query id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Query id.
+    pub id: String,
+    /// Hits, best first: score descending, then id ascending. Empty when `error` is set.
+    pub points: Vec<Point>,
+    /// What the answer reflects, by topic role (`documents`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub as_of: BTreeMap<String, AsOf>,
+    /// The tick at which the indexes were read, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<u64>,
+    /// From reading the query to writing the answer.
+    pub took_seconds: f64,
+    /// Why there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Fault>,
+}
+
+/// One hit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Document id.
+    pub id: String,
+    /// Score of the last stage; higher is better.
+    pub score: f64,
+    /// Number of the best chunk in its document, from 0.
+    pub chunk: u32,
+    /// Text of that chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Payload of the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<serde_json::Value>,
+    /// Place in every search leg that found it, in plan order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<Leg>,
+    /// Place in the last fusion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fusion: Option<FusionScore>,
+    /// Place in the last rerank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<RerankScore>,
+}
+
+/// Place of a hit in one leg.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leg {
+    /// Vector field; a leg over prefetches of its own is a leg of the fusion above it, too.
+    pub name: String,
+    /// From 1.
+    pub rank: u32,
+    /// In the units of the leg: cosine, BM25, MaxSim.
+    pub score: f64,
+    /// What the fusion made of this leg: the summand of the fused score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contribution: Option<f64>,
+}
+
+/// Place of a hit in a fusion.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FusionScore {
+    /// From 1.
+    pub rank: u32,
+    /// Fused score.
+    pub score: f64,
+}
+
+/// Place of a hit in a rerank.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RerankScore {
+    /// From 1.
+    pub rank: u32,
+    /// Score of the reranker.
+    pub score: f64,
+}

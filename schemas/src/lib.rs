@@ -1,0 +1,25 @@
+//! The records of Freshet: what stands on the wire, before and after it is checked.
+//!
+//! Nothing here knows timely, Kafka or an index. Every parser turns bytes into a checked record or into a
+//! [`Fault`] that names the field, the value and what would be right.
+//!
+//! ```text
+//! documents ─▶ Record ─▶ Document        queries ─▶ Record ─▶ Query        Answer ─▶ answers
+//!                 └────▶ Fault ─▶ dead letter          └────▶ Fault ─▶ error answer or dead letter
+//! ```
+
+mod answer;
+mod document;
+mod fault;
+mod query;
+mod record;
+mod vector;
+
+pub use answer::{Answer, AsOf, FusionScore, Leg, Point, RerankScore};
+pub use document::{Document, DocumentChange, DocumentSpec, VectorSpec};
+pub use fault::{Fault, FaultCode};
+pub use query::{
+    Ask, Consistency, Fusion, Node, NodeQuery, Params, Query, QueryLimits, WithPayload,
+};
+pub use record::{Header, Headers, Offset, Partition, Record, headers};
+pub use vector::{SparseVector, VectorKind, VectorValue};

@@ -1,0 +1,129 @@
+//! A query record: bytes → checked query. Unknown fields are faults.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Offset, Partition, SparseVector};
+
+/// Bounds on what a query may ask; from the config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryLimits {
+    /// Largest `limit` of any node.
+    pub limit_max: usize,
+    /// Deepest nesting: a query without prefetch has depth 1.
+    pub depth_max: usize,
+    /// Most nodes of one plan.
+    pub nodes_max: usize,
+    /// Longest query text in bytes.
+    pub text_bytes_max: usize,
+}
+
+/// A checked query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Query {
+    /// Id, not empty: the key of the answer.
+    pub id: String,
+    /// What is asked.
+    pub ask: Ask,
+    /// Hits in the answer, at least 1; default 10.
+    pub limit: usize,
+    /// What the answer must reflect.
+    pub consistency: Consistency,
+    /// Whether hits carry payload and chunk text; default all.
+    pub with_payload: WithPayload,
+    /// Whether hits carry ranks and scores per stage; default true.
+    pub explain: bool,
+}
+
+/// Plain text through a configured plan, or a plan of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Ask {
+    /// `{"text": …, "plan": …}`: the named plan, or `default`.
+    Text {
+        /// Question, not blank.
+        text: String,
+        /// Name of a configured plan.
+        plan: Option<String>,
+    },
+    /// The JSON of Qdrant's points/query.
+    Plan(Node),
+}
+
+/// One node of a plan. Leaves have no prefetch and search the index; a node with prefetch fuses or rescores what
+/// its prefetches found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Stages before this one.
+    pub prefetch: Vec<Node>,
+    /// What this stage does. `None`: in a configured plan, search or rescore by the query's text.
+    pub query: Option<NodeQuery>,
+    /// Vector field; needed unless the query is a fusion.
+    pub using: Option<String>,
+    /// Most hits of this stage, at least 1; default 10.
+    pub limit: usize,
+    /// Search parameters.
+    pub params: Params,
+}
+
+/// What a node searches for or does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NodeQuery {
+    /// `{"text": …}`: embedded by the model of `using`.
+    Text(String),
+    /// A dense vector.
+    Dense(Vec<f32>),
+    /// A sparse vector.
+    Sparse(SparseVector),
+    /// A multi-vector.
+    Multi(Vec<Vec<f32>>),
+    /// Fusion of the prefetches.
+    Fusion(Fusion),
+}
+
+/// How lists become one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Fusion {
+    /// Reciprocal rank fusion, `1/((rank+1)/weight + k − 1)`, rank from 0. Qdrant's default k is 2.
+    Rrf {
+        /// Rank constant, at least 1.
+        k: f64,
+        /// One positive weight per prefetch; empty means 1 for each.
+        weights: Vec<f64>,
+    },
+    /// Distribution-based score fusion: `(s − (μ − 3σ))/6σ` with the sample variance, summed.
+    Dbsf,
+}
+
+/// Search parameters of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Params {
+    /// Answer from plain scans.
+    pub exact: bool,
+}
+
+/// What an answer must reflect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// The newest closed time; never waits.
+    #[default]
+    Latest,
+    /// All that the documents topic held when the query was read.
+    Strong,
+    /// At least these offsets (inclusive) of the documents topic.
+    Documents(BTreeMap<Partition, Offset>),
+}
+
+/// Which payload fields a hit carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WithPayload {
+    /// All of them, and the chunk's text.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Only these.
+    Include(Vec<String>),
+    /// All but these.
+    Exclude(Vec<String>),
+}
