@@ -1,0 +1,3 @@
+//! Tests of whole pipelines: one binary.
+
+mod oracle;
