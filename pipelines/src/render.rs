@@ -18,7 +18,7 @@ struct Stage {
 pub fn answer_table(answer: &Answer, colour: bool) -> String {
     let stages = stages(&answer.points);
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     if !colour {
         table.force_no_tty();
     }
@@ -109,7 +109,7 @@ pub fn reflects(answer: &Answer) -> String {
 /// The table of an evaluation.
 pub fn scores_table(scores: &[(String, Scores)]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(["plan", "nDCG@10", "recall@100", "MRR@10"]);
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["plan", "nDCG@10", "recall@100", "MRR@10"]);
     for (plan, scores) in scores {
         let number = |x: f64| Cell::new(format!("{x:.4}")).set_alignment(CellAlignment::Right);
         table.add_row([

@@ -56,7 +56,7 @@ query = { fusion = "dbsf" }
 
 /// Loads the test configuration with so many workers.
 pub fn setup(workers: usize) -> Setup {
-    let mut config = Config::parse(CONFIG, &|_| None).expect("the test configuration is right");
+    let mut config = literal();
     config.pipeline.workers = workers.try_into().expect("at least one worker");
     Setup::load(config).expect("the hashing model needs nothing")
 }
@@ -135,4 +135,23 @@ pub fn timeless(mut answer: Answer) -> String {
     answer.time = None;
     answer.took_seconds = 0.0;
     serde_json::to_string(&answer).expect("an answer serialises")
+}
+
+fn nz(n: usize) -> std::num::NonZeroUsize { n.try_into().unwrap() }
+fn literal() -> Config {
+    use freshet_config::*;
+    use freshet_schemas::*;
+    let field = |kind, model: Option<&str>, size: Option<usize>, distance| VectorField { kind, model: model.map(str::to_owned), size: size.map(nz), distance, index: "Flat".into(), language: "english".into(), k1: 1.2, b: 0.75 };
+    let leaf = |using: &str, limit| Node { prefetch: vec![], query: None, using: Some(using.into()), limit, params: Params::default() };
+    Config {
+        pipeline: freshet_config::Pipeline { name: "test".into(), shards: 3.try_into().unwrap(), workers: nz(1), tick: Duration::from_millis(2), tick_records_max: nz(4), in_flight_records_max: nz(64), in_flight_bytes_max: nz(1 << 20) },
+        connector: freshet_config::Connector::Files { directory: "unused".into() },
+        topics: Topics { documents: "documents".into(), queries: "queries".into(), answers: "answers".into() },
+        documents: Documents { id: "id".into(), text: vec!["text".into()], text_bytes_max: nz(1 << 20), chunk_tokens: Some(nz(8)), chunk_overlap: 2 },
+        vectors: [("given", field(VectorKind::Dense, None, Some(4), Distance::Dot)), ("dense", field(VectorKind::Dense, Some("hashing-64"), None, Distance::Cosine)), ("bm25", field(VectorKind::Sparse, Some("bm25"), None, Distance::Cosine)), ("colbert", field(VectorKind::Multi, Some("hashing-64"), None, Distance::Cosine))].into_iter().map(|(n, f)| (n.to_owned(), f)).collect(),
+        plans: [("default".to_owned(), Node { prefetch: vec![leaf("bm25", 6), leaf("colbert", 7)], query: Some(NodeQuery::Fusion(Fusion::Dbsf)), using: None, limit: 10, params: Params::default() })].into(),
+        embedding: Embedding { threads: nz(2), batch_tokens_max: nz(512), queue_texts_max: nz(256) },
+        queries: Queries { limits: QueryLimits { limit_max: 10_000, depth_max: 4, nodes_max: 64, text_bytes_max: 65536 }, in_flight_max: nz(64), consistency_timeout: Duration::from_secs(30) },
+        models: Default::default(), snapshots: None, http: None,
+    }
 }

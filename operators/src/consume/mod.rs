@@ -33,7 +33,7 @@ use crate::message::{Binding, Origin};
 pub struct DocumentConsumer {
     /// The partitions of this worker; `None` if it has none.
     pub source: Option<Box<dyn Source>>,
-    /// Next offsets the partitions start at: bound to the first tick.
+    /// Next offsets the partitions start at: bound to time 0, which no record has.
     pub start: Vec<Binding>,
     /// Names ticks.
     pub clock: Clock,
@@ -74,6 +74,9 @@ pub fn consume_documents<'scope>(
             let Some((records_cap, bindings_cap)) = held.as_mut() else { return };
             consumer.budget.release(|tick| !applied.less_equal(tick));
             let now = Instant::now();
+            // Before any tick has closed every partition is bound, so that no cut lacks one.
+            let start = std::mem::take(&mut consumer.start);
+            bindings_out.activate().session(bindings_cap).give_iterator(start.into_iter());
             if now >= next_poll {
                 let tick = (*records_cap.time()).max((consumer.clock)());
                 records_cap.downgrade(&tick);
@@ -98,25 +101,23 @@ pub fn consume_documents<'scope>(
 impl DocumentConsumer {
     /// Polls within the budget: records, changed bindings, and whether more is waiting.
     fn poll(&mut self, tick: Time) -> (Vec<Record>, Vec<Binding>, bool) {
-        let start = std::mem::take(&mut self.start);
         let (records_max, bytes_max) = self.budget.room();
         let records_max = records_max.min(self.tick_records_max);
-        let Some(source) = self.source.as_mut() else { return (Vec::new(), start, false) };
+        let Some(source) = self.source.as_mut() else { return (Vec::new(), Vec::new(), false) };
         if records_max == 0 || bytes_max == 0 {
-            return (Vec::new(), start, false);
+            return (Vec::new(), Vec::new(), false);
         }
         let polled = match source.poll(records_max, bytes_max) {
             Ok(polled) => polled,
             Err(error) => {
                 self.control.fail(&error);
-                return (Vec::new(), start, false);
+                return (Vec::new(), Vec::new(), false);
             }
         };
         let full = polled.records.len() == records_max;
         let bytes = polled.records.iter().map(Record::size_bytes).sum();
         self.budget.take(tick, polled.records.len(), bytes);
-        let mut bindings = start;
-        bindings.extend(self.changed(&polled.positions));
+        let bindings = self.changed(&polled.positions);
         (polled.records, bindings, full)
     }
 
