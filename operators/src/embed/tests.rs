@@ -1,1 +1,0 @@
-//! Tests of the embedding service.
