@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use freshet_schemas::{Offset, Partition, Record};
 
-use super::testing::{Reader, Signal, Writer, placeless, read_all, record, write};
 use super::Connector;
+use super::testing::{Reader, Signal, Writer, placeless, read_all, record, write};
 
 /// A system of topics that can be opened again.
 pub(super) trait Fixture {

@@ -1,6 +1,8 @@
 //! Topics: where records come from and go to. The same traits for Kafka, JSON Lines files and memory.
 
 mod budget;
+mod files;
+mod inbox;
 mod memory;
 mod partitioner;
 
@@ -14,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use freshet_schemas::{Offset, Partition, Record};
 
+pub use files::{Files, FilesLock};
 pub use memory::Memory;
 
 /// Called from any thread when a source has something new or a sink has made progress.

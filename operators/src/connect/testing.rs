@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use freshet_schemas::{Offset, Partition, Record};
 
-use super::{Connector, Sink, Source, Wake, lock};
+use super::{ConnectError, Connector, Sink, Source, Wake, lock};
 
 /// Longest wait for something that should come at once; only a failing test waits this long.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
@@ -70,6 +70,18 @@ impl Reader {
             }
             if nothing {
                 self.signal.wait_beyond(seen);
+            }
+        }
+    }
+
+    /// Polls until it fails; returns why.
+    pub(super) fn read_to_error(&mut self) -> ConnectError {
+        loop {
+            let seen = self.signal.count();
+            match self.source.poll(100, 1 << 20) {
+                Err(error) => return error,
+                Ok(polled) if polled.records.is_empty() => self.signal.wait_beyond(seen),
+                Ok(_) => {}
             }
         }
     }
