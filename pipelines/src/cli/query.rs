@@ -57,7 +57,8 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
     // Where nobody runs the pipeline of a directory, this process does, as long as the question takes.
     let idle = match &config.connector {
         ConnectorConfig::Files { directory } => {
-            Files::try_lock(directory).map_err(|error| failed(&error))?.is_some()
+            let files = Files::new(directory, &config.pipeline.name);
+            files.try_lock().map_err(|error| failed(&error))?.is_some()
         }
         ConnectorConfig::Kafka(_) => false,
     };

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         connect::open(&config.connector, &config.pipeline.name).map_err(|error| Failure::Run(with_causes(&error)))?;
     let _lock = match &config.connector {
         ConnectorConfig::Files { directory } => {
-            let lock = Files::try_lock(directory).map_err(|error| Failure::Run(with_causes(&error)))?;
+            let lock = Files::new(directory, &config.pipeline.name).try_lock().map_err(|error| Failure::Run(with_causes(&error)))?;
             let held = "another pipeline runs in this directory; stop it first, or use another directory";
             Some(lock.ok_or_else(|| Failure::Run(format!("{}: {held}", directory.display())))?)
         }
