@@ -46,6 +46,8 @@ model = "bm25"
 [vectors.colbert]
 kind = "multi"
 model = "hashing-64"
+[plans.bm25]
+using = "bm25"
 [plans.default]
 prefetch = [
   { using = "bm25", limit = 6 },
@@ -54,11 +56,16 @@ prefetch = [
 query = { fusion = "dbsf" }
 "#;
 
+/// The test configuration with so many workers.
+pub fn config(workers: usize) -> Config {
+    let mut config = Config::parse(CONFIG, &|_| None).unwrap_or_else(|errors| panic!("{errors}"));
+    config.pipeline.workers = workers.try_into().expect("at least one worker");
+    config
+}
+
 /// Loads the test configuration with so many workers.
 pub fn setup(workers: usize) -> Setup {
-    let mut config = literal();
-    config.pipeline.workers = workers.try_into().expect("at least one worker");
-    Setup::load(config).expect("the hashing model needs nothing")
+    Setup::load(config(workers)).expect("the hashing model needs nothing")
 }
 
 /// A pipeline that runs on its own threads.
@@ -137,21 +144,63 @@ pub fn timeless(mut answer: Answer) -> String {
     serde_json::to_string(&answer).expect("an answer serialises")
 }
 
-fn nz(n: usize) -> std::num::NonZeroUsize { n.try_into().unwrap() }
-fn literal() -> Config {
-    use freshet_config::*;
-    use freshet_schemas::*;
-    let field = |kind, model: Option<&str>, size: Option<usize>, distance| VectorField { kind, model: model.map(str::to_owned), size: size.map(nz), distance, index: "Flat".into(), language: "english".into(), k1: 1.2, b: 0.75 };
-    let leaf = |using: &str, limit| Node { prefetch: vec![], query: None, using: Some(using.into()), limit, params: Params::default() };
-    Config {
-        pipeline: freshet_config::Pipeline { name: "test".into(), shards: 3.try_into().unwrap(), workers: nz(1), tick: Duration::from_millis(2), tick_records_max: nz(4), in_flight_records_max: nz(64), in_flight_bytes_max: nz(1 << 20) },
-        connector: freshet_config::Connector::Files { directory: "unused".into() },
-        topics: Topics { documents: "documents".into(), queries: "queries".into(), answers: "answers".into() },
-        documents: Documents { id: "id".into(), text: vec!["text".into()], text_bytes_max: nz(1 << 20), chunk_tokens: Some(nz(8)), chunk_overlap: 2 },
-        vectors: [("given", field(VectorKind::Dense, None, Some(4), Distance::Dot)), ("dense", field(VectorKind::Dense, Some("hashing-64"), None, Distance::Cosine)), ("bm25", field(VectorKind::Sparse, Some("bm25"), None, Distance::Cosine)), ("colbert", field(VectorKind::Multi, Some("hashing-64"), None, Distance::Cosine))].into_iter().map(|(n, f)| (n.to_owned(), f)).collect(),
-        plans: [("default".to_owned(), Node { prefetch: vec![leaf("bm25", 6), leaf("colbert", 7)], query: Some(NodeQuery::Fusion(Fusion::Dbsf)), using: None, limit: 10, params: Params::default() })].into(),
-        embedding: Embedding { threads: nz(2), batch_tokens_max: nz(512), queue_texts_max: nz(256) },
-        queries: Queries { limits: QueryLimits { limit_max: 10_000, depth_max: 4, nodes_max: 64, text_bytes_max: 65536 }, in_flight_max: nz(64), consistency_timeout: Duration::from_secs(30) },
-        models: Default::default(), snapshots: None, http: None,
+/// A running pipeline, and someone who sends it documents and questions.
+pub struct Bench {
+    /// What the pipeline runs on.
+    pub setup: Setup,
+    /// Its topics.
+    pub memory: Memory,
+    pipeline: Pipeline,
+}
+
+impl Bench {
+    /// Starts a pipeline on empty topics.
+    pub fn start(setup: &Setup) -> Self {
+        let memory = topics();
+        let connector: Arc<dyn Connector> = Arc::new(memory.clone());
+        Self { setup: setup.clone(), pipeline: Pipeline::start(setup, &connector), memory }
+    }
+
+    /// Sends a document, to the partition of its id.
+    pub fn document(&self, document: &Value) {
+        let id = document["id"].as_str().expect("an id");
+        self.send(id, Some(document.to_string().into_bytes()));
+    }
+
+    /// Deletes a document.
+    pub fn delete(&self, id: &str) {
+        self.send(id, None);
+    }
+
+    fn send(&self, id: &str, value: Option<Vec<u8>>) {
+        let partition = id.bytes().map(u64::from).sum::<u64>() % PARTITIONS;
+        let record = Record { key: Some(id.as_bytes().to_vec()), value, ..Record::default() };
+        self.memory.produce("documents", i32::try_from(partition).expect("few"), record);
+    }
+
+    /// Sends a query.
+    pub fn query(&self, query: &Value) {
+        self.memory.produce("queries", 0, query_record(query));
+    }
+
+    /// Sends a query and waits for its answer.
+    pub fn ask(&self, query: &Value) -> Value {
+        self.query(query);
+        self.answer(query["id"].as_str().expect("an id"))
+    }
+
+    /// Waits for the answer with an id.
+    pub fn answer(&self, id: &str) -> Value {
+        let find = |memory: &Memory| {
+            let mut records = memory.records("answers").into_iter();
+            records.find(|record| record.key.as_deref() == Some(id.as_bytes())).and_then(|record| record.value)
+        };
+        assert!(self.memory.wait_until(LIMIT, |memory| find(memory).is_some()), "no answer to {id}");
+        serde_json::from_slice(&find(&self.memory).expect("it was there")).expect("an answer is JSON")
+    }
+
+    /// Ends the pipeline.
+    pub fn finish(self) {
+        self.pipeline.finish();
     }
 }
