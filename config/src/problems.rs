@@ -97,7 +97,7 @@ pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 pub(crate) fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let near = known.into_iter().map(|name| (distance(found, name), name)).min();
     match near {
-        Some((distance, name)) if distance <= (name.len() / 3).clamp(1, 3) => {
+        Some((distance, name)) if distance <= (name.len() / 3).min(3) => {
             format!("; did you mean \"{name}\"?")
         }
         _ => String::new(),
