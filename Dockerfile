@@ -34,8 +34,5 @@ ENV ORT_DYLIB_PATH=/usr/local/lib/onnxruntime/libonnxruntime.so \
 USER freshet
 # Relative paths of the config (data, snapshots) end up here: mount a volume to keep them.
 WORKDIR /var/lib/freshet/data
-EXPOSE 6333
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=6 \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/6333"]
 ENTRYPOINT ["freshet"]
 CMD ["run", "--config", "/etc/freshet/freshet.toml"]

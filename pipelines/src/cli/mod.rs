@@ -6,6 +6,7 @@ mod eval;
 mod logs;
 mod query;
 mod run;
+mod tail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +33,9 @@ enum Command {
     /// Ask one question and show how each hit was ranked, stage by stage.
     #[command(after_help = "Example: freshet query --config config/files.toml \"how do I stop being billed\"")]
     Query(query::QueryArgs),
+    /// Show the answers in the answers topic, as tables of ranks per stage.
+    #[command(after_help = "Example: freshet tail --config config/files.toml --ids q1,q2")]
+    Tail(tail::TailArgs),
     /// Measure every plan on a test collection (corpus.jsonl, queries.jsonl, qrels.tsv).
     #[command(after_help = "Example: freshet eval collections/scifact")]
     Eval(eval::EvalArgs),
@@ -84,6 +88,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Query(args) => query::query(&args),
+        Command::Tail(args) => tail::tail(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Check(args) => check(&args),
     };
