@@ -7,10 +7,14 @@
 //! ```
 //! A text that cannot be embedded is data (`Err` in its place); a model that cannot be loaded is an [`EmbedError`].
 //! Folders are found by `locate`, read by `manifest`, run by `onnx` through `runtime`; `hashing` stands in for a model
-//! where no ONNX Runtime is wanted. Nothing here knows timely.
+//! where no ONNX Runtime is wanted. Only `documents` and `queries`, the operators that use the service, know timely;
+//! `assemble` and `fields` are what they decide.
 
+pub mod assemble;
 mod batches;
+pub mod documents;
 mod error;
+pub mod fields;
 pub mod hashing;
 mod locate;
 mod manifest;
@@ -18,6 +22,7 @@ mod metrics;
 mod model;
 mod onnx;
 mod pool;
+pub mod queries;
 mod queue;
 pub mod registry;
 mod runtime;

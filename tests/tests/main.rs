@@ -1,0 +1,7 @@
+//! Tests of whole pipelines: one binary.
+
+mod bad_input;
+mod budget;
+mod documents;
+mod freshness;
+mod oracle;
