@@ -44,11 +44,11 @@ pub use service::{EmbedJob, EmbeddingService, Reply};
 /// What one run of a model gives for one text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
-    /// Pooled, [dim]; normalised if the model says so.
+    /// Pooled, `[dim]`; normalised if the model says so.
     pub dense: Vec<f32>,
     /// Token vectors, all tokens, L2-normalised then quantised; only for [`Wants::Tokens`].
     pub tokens: Option<TokenMatrix>,
-    /// Token vectors, all tokens, [tokens][dim], each L2-normalised; only for [`Wants::Rows`].
+    /// Token vectors, all tokens, `[tokens][dim]`, each L2-normalised; only for [`Wants::Rows`].
     pub rows: Option<Vec<Vec<f32>>>,
 }
 

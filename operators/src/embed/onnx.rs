@@ -47,10 +47,9 @@ struct Signature {
 impl OnnxModel {
     /// Loads the model of a folder and runs it once, to know the size of its vectors.
     pub fn load(folder: &Path, manifest: Manifest) -> Result<Self, EmbedError> {
-        let (plain, cutting) = tokenizers(folder, manifest.max_tokens)?;
+        let Tokenizers { plain, cutting, padding } = tokenizers(folder, manifest.max_tokens)?;
         let file = folder.join(&manifest.file);
         let session = open(&file)?;
-        let padding = plain.get_padding().map_or(0, |padding| padding.pad_id);
         let signature = Signature { padding, ..examine(&session, &file)? };
         let mut runner = OnnxRunner { session, signature: signature.clone() };
         let probe = encode(&cutting, "", "probe").map_err(|e| misfit(folder, e, "a tokenizer that reads \"probe\""))?;
@@ -153,8 +152,9 @@ fn fits(found: i64, expected: usize) -> bool {
 fn open(file: &Path) -> Result<Session, EmbedError> {
     let environment = environment()?;
     let fail = |source: ort::Error| EmbedError::Onnx { what: "load", path: file.to_path_buf(), source };
-    // One thread, no spinning: parallelism comes from several sessions. No arena and no memory patterns: both keep
-    // what the largest shape ever needed, for every session, and shapes vary with every batch.
+    // One thread, no spinning: parallelism comes from several sessions. The arena keeps what the largest batch needed,
+    // and the token budget bounds that; without it, batches of long texts take up to 1.5 times as long. No memory
+    // patterns: they keep a plan and a block for every shape, and shapes vary with every batch.
     let builder = || {
         Session::builder(&environment)?
             .with_intra_threads(1)?
@@ -162,7 +162,7 @@ fn open(file: &Path) -> Result<Session, EmbedError> {
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
             .with_memory_pattern(false)?
-            .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
+            .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build()])?
             .commit_from_file(file)
     };
     builder().map_err(fail)
@@ -196,17 +196,29 @@ fn rank(kind: &ValueType) -> Option<usize> {
     }
 }
 
-/// The tokenizer of a folder, as it is and cutting; padding is the runner's work.
-fn tokenizers(folder: &Path, max_tokens: usize) -> Result<(Tokenizer, Tokenizer), EmbedError> {
+/// The tokenizer of a folder.
+struct Tokenizers {
+    /// Neither cuts nor pads.
+    plain: Tokenizer,
+    /// Cuts.
+    cutting: Tokenizer,
+    /// The token that its file pads with.
+    padding: u32,
+}
+
+/// Reads the tokenizer of a folder. Padding and truncation of its file do not hold: padding is the runner's work, and
+/// public files often pad every text to a fixed length or cut below the model's limit.
+fn tokenizers(folder: &Path, max_tokens: usize) -> Result<Tokenizers, EmbedError> {
     let path = folder.join("tokenizer.json");
     let bad = |error: tokenizers::Error| misfit(&path, error.to_string(), "a tokenizer of Hugging Face tokenizers");
     let mut plain = Tokenizer::from_file(&path).map_err(bad)?;
+    let padding = plain.get_padding().map_or(0, |padding| padding.pad_id);
+    plain.with_padding(None);
     plain.with_truncation(None).map_err(bad)?;
     let mut cutting = plain.clone();
-    cutting.with_padding(None);
     let cut = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
     cutting.with_truncation(Some(cut)).map_err(bad)?;
-    Ok((plain, cutting))
+    Ok(Tokenizers { plain, cutting, padding })
 }
 
 fn encode(tokenizer: &Tokenizer, prefix: &str, text: &str) -> Result<Vec<u32>, String> {

@@ -36,9 +36,10 @@ fn a_model_says_its_size_and_runs() {
     let ModelInfo { name, dim, max_tokens, special_tokens, pooling, normalize, .. } = model.info();
     assert_eq!((name.as_str(), *dim, *max_tokens, *special_tokens), ("tiny", tiny::DIM, 5, 2));
     assert_eq!((*pooling, *normalize), (Pooling::Mean, false));
-    // [CLS] and [SEP] count; the tokenizer's own limit of 4 does not hold; queries have a prefix.
+    // [CLS] and [SEP] count; the tokenizer's own limit of 4 and padding to 9 do not hold; queries have a prefix.
     let document = model.encode("red green blue red", Priority::Document).expect("a readable text");
     assert_eq!(document, [1, 4, 5, 6, 2]);
+    assert_eq!(model.tokenizer().encode("red green blue red", true).expect("a readable text").len(), 6);
     let query = model.encode("green", Priority::Query).expect("a readable text");
     assert_eq!(query, [1, 4, 5, 2]);
     let hidden = model.runner().expect("a session").run(&[&document, &query]).expect("a run");
