@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use freshet_schemas::{DocumentSpec, Fault, QueryLimits, Record, VectorKind, VectorSpec};
+use freshet_schemas::{
+    DocumentSpec, Fault, Node, NodeQuery, Params, QueryLimits, Record, VectorKind, VectorSpec,
+};
 
 /// Fields of all kinds: `dense` (3), `bm25` and `colbert` (2) from text, `image` (2) without a model.
 pub(crate) fn fields() -> BTreeMap<String, VectorSpec> {
@@ -42,4 +44,15 @@ pub(crate) fn record(key: Option<&str>, value: Option<&str>) -> Record {
 pub(crate) fn line(fault: &Fault) -> String {
     let field = fault.field.as_deref().unwrap_or("-");
     format!("{} @ {field}: {}", fault.code.as_str(), fault.message)
+}
+
+/// A leaf.
+pub(crate) fn search(query: NodeQuery, using: &str) -> Node {
+    let (query, using) = (Some(query), Some(using.to_owned()));
+    Node { prefetch: Vec::new(), query, using, limit: 10, params: Params::default() }
+}
+
+/// A query by text.
+pub(crate) fn text(text: &str) -> NodeQuery {
+    NodeQuery::Text(text.to_owned())
 }
