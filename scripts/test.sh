@@ -9,7 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 parts=(tools runtime model)
 [ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || parts+=(kafka)
-scripts/setup.sh "${parts[@]}"
+# The full-precision export, too: parity with the reference vectors is tested on it.
+FRESHET_FP32=1 scripts/setup.sh "${parts[@]}"
 
 export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/vendor/onnxruntime/libonnxruntime.so}
 export FRESHET_MODELS=${FRESHET_MODELS:-$PWD/vendor/models}

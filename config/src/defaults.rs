@@ -146,7 +146,7 @@ impl Default for Embedding {
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().unwrap_or(count(1)),
-            batch_tokens_max: count(2048),
+            batch_tokens_max: count(512),
             queue_texts_max: count(1024),
         }
     }

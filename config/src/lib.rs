@@ -167,7 +167,7 @@ pub enum Distance {
 pub struct Embedding {
     /// Threads, one ONNX session each. Default: the number of cores.
     pub threads: NonZeroUsize,
-    /// Tokens of one batch, padding counted. Default 2048.
+    /// Tokens of one batch, padding counted. Default 512: a query waits for at most one running batch.
     pub batch_tokens_max: NonZeroUsize,
     /// Texts waiting for a thread. Default 1024.
     pub queue_texts_max: NonZeroUsize,

@@ -4,4 +4,5 @@ mod bad_input;
 mod budget;
 mod documents;
 mod freshness;
+mod kafka;
 mod oracle;

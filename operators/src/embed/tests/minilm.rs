@@ -125,7 +125,6 @@ fn tokens_are_those_of_the_reference_and_vectors_near() {
 
 /// With this and the test before, a deviation is either the 8-bit export's or ours.
 #[test]
-#[ignore = "needs model_fp32.onnx: FRESHET_FP32=1 scripts/setup.sh model"]
 fn full_precision_gives_the_vectors_of_the_reference() {
     let shipped = model();
     let folder = shipped.info().folder.as_deref().expect("a model in a folder");
