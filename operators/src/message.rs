@@ -263,6 +263,6 @@ pub struct AnswerRecord {
     pub read_at_us: u64,
     /// Query id.
     pub id: String,
-    /// The answer without `took_seconds`, as JSON text; see [`freshet_schemas::Answer`].
-    pub answer: String,
+    /// The answer as JSON, still without the time it took; see [`freshet_schemas::Answer`].
+    pub answer: Vec<u8>,
 }

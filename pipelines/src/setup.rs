@@ -9,10 +9,10 @@ use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, load};
 use freshet_operators::index::{FieldSpec, Metric, Scoring};
-use freshet_operators::plan::{Field, Plans};
+use freshet_operators::plan::Plans;
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
 use freshet_operators::upsert::SplitText;
-use freshet_schemas::{DocumentSpec, VectorKind, VectorSpec};
+use freshet_schemas::{DocumentSpec, VectorKind};
 
 /// Name of the sparse model that needs no weights.
 pub const BM25: &str = "bm25";
@@ -87,7 +87,7 @@ impl Setup {
     }
 
     fn check_plans(&self) -> Result<(), SetupError> {
-        let specs = self.specs_by_name();
+        let specs = self.config.vector_specs(&self.sizes());
         for (name, plan) in &self.config.plans {
             plan.check_fields(&specs).map_err(|fault| {
                 let key = fault.field.map_or_else(|| format!("plans.{name}"), |field| format!("plans.{name}.{field}"));
@@ -102,25 +102,20 @@ impl Setup {
         self.fields.iter().map(|field| field.spec.clone()).collect()
     }
 
-    fn specs_by_name(&self) -> BTreeMap<String, VectorSpec> {
-        self.fields.iter().map(|field| (field.spec.name.clone(), vector_spec(field))).collect()
+    /// Dimensions of the vectors that models make, by field.
+    fn sizes(&self) -> BTreeMap<String, usize> {
+        let sized = self.fields.iter().filter(|field| field.spec.kind != VectorKind::Sparse);
+        sized.map(|field| (field.spec.name.clone(), field.spec.size)).collect()
     }
 
     /// What documents must look like.
     pub fn document_spec(&self) -> DocumentSpec {
-        let documents = &self.config.documents;
-        DocumentSpec {
-            id: documents.id.clone(),
-            text: documents.text.clone(),
-            text_bytes_max: documents.text_bytes_max.get(),
-            vectors: self.specs_by_name(),
-        }
+        self.config.document_spec(&self.sizes())
     }
 
     /// The configured plans.
     pub fn plans(&self) -> Plans {
-        let fields = self.fields.iter().map(|f| Field { name: f.spec.name.clone(), spec: vector_spec(f) }).collect();
-        Plans::new(fields, self.config.plans.clone())
+        Plans::new(self.config.vector_specs(&self.sizes()), self.config.plans.clone())
     }
 
     /// Splits texts into chunks. A text the tokenizer fails on stays whole: the model will say what is wrong with it.
@@ -131,12 +126,6 @@ impl Setup {
             Err(_) => vec![(0, text.len())],
         })
     }
-}
-
-fn vector_spec(field: &VectorField) -> VectorSpec {
-    let kind = field.spec.kind;
-    let size = (kind != VectorKind::Sparse).then_some(field.spec.size);
-    VectorSpec { kind, size, from_text: !matches!(field.source, FieldSource::Given) }
 }
 
 fn vector_field(

@@ -172,8 +172,7 @@ impl Execution {
             headers: planned.headers.clone(),
             read_at_us: planned.read_at_us,
             id: answer.id.clone(),
-            // An answer is made of strings and finite numbers: it always serialises.
-            answer: serde_json::to_string(&answer).unwrap_or_default(),
+            answer: answer.to_json(),
         }
     }
 

@@ -3,8 +3,6 @@
 //! A shard owns some documents whole: payload, chunk texts and every vector. Each version of a document is visible at
 //! the times `born ≤ t < died`; a query at time `t` sees exactly those versions, whatever has been applied since.
 
-pub mod shard;
-
 use freshet_schemas::{Offset, Partition, SparseVector, VectorKind};
 use serde::{Deserialize, Serialize};
 

@@ -70,20 +70,11 @@ pub enum Work {
     Fuse(Fusion),
 }
 
-/// A field, as plans see it.
-#[derive(Clone, Debug)]
-pub struct Field {
-    /// Name in `[vectors]`.
-    pub name: String,
-    /// Shape.
-    pub spec: VectorSpec,
-}
-
 /// Configured plans and fields.
 #[derive(Clone, Debug)]
 pub struct Plans {
-    fields: Vec<Field>,
-    specs: BTreeMap<String, VectorSpec>,
+    /// By name; a field's number is its place in this order.
+    fields: BTreeMap<String, VectorSpec>,
     named: BTreeMap<String, Node>,
 }
 
@@ -91,10 +82,9 @@ pub struct Plans {
 const DEFAULT_PLAN: &str = "default";
 
 impl Plans {
-    /// Fields in the order of their numbers, and the configured plans.
-    pub fn new(fields: Vec<Field>, named: BTreeMap<String, Node>) -> Self {
-        let specs = fields.iter().map(|field| (field.name.clone(), field.spec)).collect();
-        Self { fields, specs, named }
+    /// Fields and configured plans, by name.
+    pub fn new(fields: BTreeMap<String, VectorSpec>, named: BTreeMap<String, Node>) -> Self {
+        Self { fields, named }
     }
 
     /// The stages of a query.
@@ -102,7 +92,7 @@ impl Plans {
     /// # Errors
     /// A fault that names the plan, vector or field that does not fit.
     pub fn compile(&self, query: &Query) -> Result<Plan, Fault> {
-        let field_names = self.fields.iter().map(|field| field.name.clone()).collect();
+        let field_names = self.fields.keys().cloned().collect();
         let plan = Plan { inputs: Vec::new(), stages: Vec::new(), field_names };
         let mut compiler = Compiler { plans: self, plan, text: None };
         let mut root = match &query.ask {
@@ -111,7 +101,7 @@ impl Plans {
                 self.named(plan.as_deref())?.clone()
             }
             Ask::Plan(node) => {
-                node.check_fields(&self.specs)?;
+                node.check_fields(&self.fields)?;
                 node.clone()
             }
         };
@@ -166,9 +156,8 @@ impl Compiler<'_> {
     /// Field and input number of a searching or rescoring node.
     fn input(&mut self, node: &Node, query: Option<&NodeQuery>) -> Result<(u16, u16), Fault> {
         let name = node.using.as_deref().unwrap_or_default();
-        let number = self.plans.fields.iter().position(|field| field.name == name);
-        let Some((field, spec)) = number.zip(self.plans.specs.get(name)) else {
-            let known: Vec<_> = self.plans.specs.keys().map(String::as_str).collect();
+        let Some((field, (_, spec))) = self.plans.fields.iter().enumerate().find(|(_, (known, _))| *known == name) else {
+            let known: Vec<_> = self.plans.fields.keys().map(String::as_str).collect();
             let message = format!("vector \"{name}\" is not configured; known: {}", known.join(", "));
             return Err(Fault::field(FaultCode::UnknownVector, "using", message));
         };
@@ -218,12 +207,8 @@ mod tests {
 
     fn plans(node: Node) -> Plans {
         let spec = |kind| VectorSpec { kind, size: None, from_text: true };
-        let field = |name: &str, kind| Field { name: name.into(), spec: spec(kind) };
-        let fields = vec![
-            field("bm25", VectorKind::Sparse),
-            field("colbert", VectorKind::Multi),
-            field("dense", VectorKind::Dense),
-        ];
+        let fields = [("bm25", VectorKind::Sparse), ("colbert", VectorKind::Multi), ("dense", VectorKind::Dense)];
+        let fields = fields.into_iter().map(|(name, kind)| (name.to_owned(), spec(kind))).collect();
         Plans::new(fields, BTreeMap::from([("default".into(), node)]))
     }
 

@@ -6,7 +6,7 @@
 mod compile;
 mod recent;
 
-pub use compile::{Field, InputValue, Plan, PlanInput, Plans, Stage, Work};
+pub use compile::{InputValue, Plan, PlanInput, Plans, Stage, Work};
 pub use recent::Recent;
 
 use freshet_schemas::{Answer, Fault, FaultCode};
@@ -89,15 +89,7 @@ fn planned(record: QueryRecord, ticket: Ticket, plans: &Plans) -> Result<Planned
     }
 }
 
-/// The answer to a query that cannot be answered.
-pub fn error_answer(id: &str, fault: Fault) -> String {
-    let answer = Answer {
-        id: id.to_owned(),
-        points: Vec::new(),
-        as_of: Default::default(),
-        time: None,
-        took_seconds: 0.0,
-        error: Some(fault),
-    };
-    serde_json::to_string(&answer).unwrap_or_default()
+/// The answer to a query that cannot be answered, as JSON.
+pub fn error_answer(id: &str, fault: Fault) -> Vec<u8> {
+    Answer::refusal(id, fault, 0.0).to_json()
 }
