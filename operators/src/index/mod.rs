@@ -2,6 +2,25 @@
 //!
 //! A shard owns some documents whole: payload, chunk texts and every vector. Each version of a document is visible at
 //! the times `born ≤ t < died`; a query at time `t` sees exactly those versions, whatever has been applied since.
+//!
+//! ```text
+//! ShardChange ──▶ shard ── which rows each version has, who sees them when
+//!                   │
+//!                   ├─ rows: the trait of an index over rows ◀── dense (FAISS) · sparse (postings) · multi (MaxSim)
+//! Probe ──────▶ hits
+//! ```
+//! `exact` is the brute-force twin of it all, and the oracle in tests.
+
+pub mod dense;
+pub mod exact;
+mod faiss;
+pub mod maxsim;
+pub mod multi;
+pub mod rows;
+pub mod shard;
+pub mod sparse;
+#[cfg(test)]
+mod tests;
 
 use freshet_schemas::{Offset, Partition, SparseVector, VectorKind};
 use serde::{Deserialize, Serialize};
@@ -179,6 +198,30 @@ pub enum IndexError {
         /// Field name.
         field: String,
         /// What does not fit, with both sizes.
+        what: String,
+    },
+    /// A probe that does not fit its field.
+    #[error("probe for field \"{field}\" {what}")]
+    Probe {
+        /// Name of the field; its number if it is not known.
+        field: String,
+        /// What does not fit, with both sizes.
+        what: String,
+    },
+    /// Changes that come at a time already applied.
+    #[error("changes at {time} come after those at {applied}")]
+    Order {
+        /// Their time.
+        time: Time,
+        /// The last time applied.
+        applied: Time,
+    },
+    /// A field that cannot be indexed.
+    #[error("vector field \"{field}\" {what}")]
+    Field {
+        /// Field name.
+        field: String,
+        /// What is wrong with it.
         what: String,
     },
     /// FAISS failed.
