@@ -5,8 +5,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/vendor/onnxruntime/libonnxruntime.so}
-export FRESHET_MODELS=${FRESHET_MODELS:-$PWD/vendor/models}
 export FRESHET_DEMO_DIR=${FRESHET_DEMO_DIR:-data/demo}
 export OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
@@ -16,7 +14,7 @@ freshet=target/release/freshet
 documents=$(wc -l <"$corpus/documents.jsonl")
 queries=$(wc -l <"$corpus/queries.jsonl")
 # The questions whose answers are shown in full.
-shown=${FRESHET_DEMO_SHOWN:-q01,q05,q20}
+shown=${FRESHET_DEMO_SHOWN:-q05,q21,q23}
 # Document records that arrive between two questions.
 stride=$(((documents + queries - 1) / queries))
 
@@ -27,6 +25,12 @@ touch "$topics/documents.jsonl" "$topics/queries.jsonl" "$topics/answers.jsonl"
 pipeline=
 clean_up() { [ -z "$pipeline" ] || kill -INT "$pipeline" 2>/dev/null || true; }
 trap clean_up EXIT
+
+# One line that is written over on a terminal, nothing elsewhere.
+progress() {
+    [ ! -t 1 ] || printf '\rdemo: %3d documents sent, %2d questions asked, %2d answered' \
+        "$sent" "$asked" "$(wc -l <"$topics/answers.jsonl")"
+}
 
 echo "demo: $documents document records and $queries questions flow into $topics/; answers flow out"
 began=$(date +%s%N)
@@ -41,22 +45,21 @@ while read -r query; do
     sent=$((sent + stride < documents ? sent + stride : documents))
     printf '%s\n' "$query" >>"$topics/queries.jsonl"
     asked=$((asked + 1))
-    printf '\rdemo: %3d documents sent, %2d questions asked, %2d answered' \
-        "$sent" "$asked" "$(wc -l <"$topics/answers.jsonl")"
+    progress
     sleep 0.25 # the pace of the stream
 done <"$corpus/queries.jsonl"
 
 # Everything is sent: the last answers are a matter of moments.
 for _ in $(seq 300); do
     answered=$(wc -l <"$topics/answers.jsonl")
-    printf '\rdemo: %3d documents sent, %2d questions asked, %2d answered' "$sent" "$asked" "$answered"
+    progress
     [ "$answered" -lt "$queries" ] || break
     if ! kill -0 "$pipeline" 2>/dev/null; then
         echo; cat "$topics/run.log" >&2; exit 1
     fi
     sleep 0.1
 done
-echo
+[ ! -t 1 ] || echo
 [ "$answered" -ge "$queries" ] || { echo "demo: only $answered of $queries questions were answered" >&2; exit 1; }
 kill -INT "$pipeline"
 wait "$pipeline"
@@ -69,7 +72,6 @@ echo "      (▲ ▼ moves against the stage before, ✦ not found by it):"
 cat <<'NEXT'
 
 What to try next:
-  export FRESHET_MODELS=$PWD/vendor/models ORT_DYLIB_PATH=$PWD/vendor/onnxruntime/libonnxruntime.so
   target/release/freshet query --config config/demo.toml "my card was declined twice"      ask something yourself
   target/release/freshet query --config config/demo.toml --plan rerank "door stays locked"  by another plan
   target/release/freshet eval  tests/demo/eval                                              measure the plans

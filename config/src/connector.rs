@@ -30,8 +30,7 @@ pub(crate) fn read(mut section: Section<'_>) -> Connector {
         "files" => files(&mut section),
         "kafka" => kafka(&mut section),
         _ => {
-            let message =
-                format!("\"{kind}\" is not one of {}{}", list(KINDS), did_you_mean(&kind, KINDS));
+            let message = format!("\"{kind}\" is not one of {}{}", list(KINDS), did_you_mean(&kind, KINDS));
             section.report("kind", message);
             // Which keys belong here depends on the kind.
             section.take_all();
@@ -76,10 +75,8 @@ fn properties(mut section: Section<'_>) -> BTreeMap<String, String> {
                 properties.insert(name, describe(&value));
             }
             Value::Table(table) => {
-                let message = format!(
-                    "is a table; a property's name stands in quotes: \"{}\"",
-                    dotted(&name, &table)
-                );
+                let message =
+                    format!("is a table; a property's name stands in quotes: \"{}\"", dotted(&name, &table));
                 section.report(&name, message);
             }
             Value::Array(_) | Value::Datetime(_) => {

@@ -9,8 +9,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 
 use crate::plans::default_plan;
 use crate::{
-    Config, Connector, Distance, Documents, Embedding, Http, Kafka, Pipeline, Queries, Snapshots,
-    Topics, VectorField,
+    Config, Connector, Distance, Documents, Embedding, Http, Kafka, Pipeline, Queries, Snapshots, Topics,
+    VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -133,8 +133,7 @@ impl VectorField {
 
 /// The vector fields of a pipeline that configures none: `dense`, `bm25` and `colbert`.
 pub fn vectors() -> BTreeMap<String, VectorField> {
-    let field =
-        |name: &str, kind, model: &str| (name.to_owned(), VectorField::of_model(kind, model));
+    let field = |name: &str, kind, model: &str| (name.to_owned(), VectorField::of_model(kind, model));
     BTreeMap::from([
         field("dense", VectorKind::Dense, MODEL),
         field("bm25", VectorKind::Sparse, BM25),
@@ -155,12 +154,7 @@ impl Default for Embedding {
 impl Default for Queries {
     fn default() -> Self {
         Self {
-            limits: QueryLimits {
-                limit_max: 10_000,
-                depth_max: 4,
-                nodes_max: 64,
-                text_bytes_max: 64 << 10,
-            },
+            limits: QueryLimits { limit_max: 10_000, depth_max: 4, nodes_max: 64, text_bytes_max: 64 << 10 },
             in_flight_max: count(256),
             consistency_timeout: Duration::from_secs(30),
         }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use freshet_schemas::{
-    Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, QueryLimits, VectorKind, VectorSpec,
-};
+use freshet_schemas::{Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, QueryLimits, VectorKind, VectorSpec};
 use toml::Value;
 
 use crate::VectorField;
@@ -45,10 +43,7 @@ pub(crate) fn read(
 }
 
 /// What a plan must fit: names and kinds; the sizes of models are not known before they are loaded.
-fn specs(
-    vectors: &BTreeMap<String, VectorField>,
-    broken: &[String],
-) -> BTreeMap<String, VectorSpec> {
+fn specs(vectors: &BTreeMap<String, VectorField>, broken: &[String]) -> BTreeMap<String, VectorSpec> {
     let spec = |field: &VectorField| VectorSpec {
         kind: field.kind,
         size: field.size.map(usize::from),
@@ -82,8 +77,7 @@ pub fn default_plan(vectors: &BTreeMap<String, VectorField>, limits: &QueryLimit
         params: Params::default(),
     };
     let searches = [first(VectorKind::Dense), first(VectorKind::Sparse)];
-    let mut legs: Vec<Node> =
-        searches.into_iter().flatten().map(|name| leg(name, Vec::new())).collect();
+    let mut legs: Vec<Node> = searches.into_iter().flatten().map(|name| leg(name, Vec::new())).collect();
     if let Some(name) = first(VectorKind::Multi) {
         legs.push(leg(name, legs.clone()));
     }
@@ -110,8 +104,6 @@ fn to_json(value: Value) -> serde_json::Value {
         Value::Boolean(value) => value.into(),
         Value::Datetime(value) => value.to_string().into(),
         Value::Array(items) => items.into_iter().map(to_json).collect(),
-        Value::Table(table) => {
-            table.into_iter().map(|(key, value)| (key, to_json(value))).collect()
-        }
+        Value::Table(table) => table.into_iter().map(|(key, value)| (key, to_json(value))).collect(),
     }
 }

@@ -80,11 +80,7 @@ impl Problems {
 /// The dotted key of `key` in the table at `path`; quoted where TOML needs quotes.
 pub(crate) fn join(path: &str, key: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let key = if !key.is_empty() && key.chars().all(is_bare) {
-        key.to_owned()
-    } else {
-        format!("{key:?}")
-    };
+    let key = if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { format!("{key:?}") };
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
@@ -114,8 +110,7 @@ fn distance(from: &str, to: &str) -> usize {
                 i + j
             } else {
                 let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
-                let swapped =
-                    i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1];
+                let swapped = i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1];
                 let swap = if swapped { rows[i - 2][j - 2] + 1 } else { usize::MAX };
                 replaced.min(swap).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
             };

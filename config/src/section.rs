@@ -108,8 +108,7 @@ impl<'p> Section<'p> {
     /// An array of strings that are not empty.
     pub(crate) fn strings(&mut self, key: &'static str) -> Option<Vec<String>> {
         let value = self.take(key)?;
-        let items =
-            self.typed(key, value, "an array of strings", |value| value.as_array().cloned())?;
+        let items = self.typed(key, value, "an array of strings", |value| value.as_array().cloned())?;
         let mut strings = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
             let at = format!("{}[{index}]", join(&self.path, key));
@@ -128,11 +127,8 @@ impl<'p> Section<'p> {
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
             let known = || words.iter().map(|(word, _)| *word);
-            let message = format!(
-                "\"{text}\" is not one of {}{}",
-                list(known()),
-                did_you_mean(&text, known())
-            );
+            let message =
+                format!("\"{text}\" is not one of {}{}", list(known()), did_you_mean(&text, known()));
             self.report(key, message);
         }
         found.map(|(_, value)| *value)
@@ -194,9 +190,8 @@ impl<'p> Section<'p> {
     pub(crate) fn duration(&mut self, key: &'static str) -> Option<Duration> {
         let value = self.take(key)?;
         let expected = "a duration with its unit, such as \"10ms\" or \"60s\"";
-        let duration = self.typed(key, value, expected, |value| {
-            humantime::parse_duration(value.as_str()?.trim()).ok()
-        })?;
+        let duration =
+            self.typed(key, value, expected, |value| humantime::parse_duration(value.as_str()?.trim()).ok())?;
         if duration.is_zero() {
             self.report(key, "is not longer than zero");
             return None;
@@ -213,13 +208,7 @@ impl<'p> Section<'p> {
         }
     }
 
-    fn in_range(
-        &mut self,
-        key: &str,
-        number: i128,
-        text: &str,
-        range: RangeInclusive<u64>,
-    ) -> Option<u64> {
+    fn in_range(&mut self, key: &str, number: i128, text: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let (min, max) = (i128::from(*range.start()), i128::from(*range.end()));
         if number < min {
             self.report(key, format!("{text} is not at least {min}"));

@@ -27,15 +27,11 @@ pub(crate) fn pipeline(mut section: Section<'_>) -> Pipeline {
         shards: section.count_u32("shards", THREADS_MAX as u32).unwrap_or(base.shards),
         workers: section.count("workers", THREADS_MAX).unwrap_or(base.workers),
         tick: section.duration("tick").unwrap_or(base.tick),
-        tick_records_max: section
-            .count("tick_records_max", COUNT_MAX)
-            .unwrap_or(base.tick_records_max),
+        tick_records_max: section.count("tick_records_max", COUNT_MAX).unwrap_or(base.tick_records_max),
         in_flight_records_max: section
             .count("in_flight_records_max", COUNT_MAX)
             .unwrap_or(base.in_flight_records_max),
-        in_flight_bytes_max: section
-            .size("in_flight_bytes_max")
-            .unwrap_or(base.in_flight_bytes_max),
+        in_flight_bytes_max: section.size("in_flight_bytes_max").unwrap_or(base.in_flight_bytes_max),
     };
     section.finish();
     pipeline
@@ -50,11 +46,9 @@ pub(crate) fn topics(mut section: Section<'_>) -> Topics {
     };
     let dead = |topic: &str| format!("{topic}{DEAD_LETTERS}");
     let mut used: Vec<(String, String)> = Vec::new();
-    for (key, name) in [
-        ("documents", &topics.documents),
-        ("queries", &topics.queries),
-        ("answers", &topics.answers),
-    ] {
+    for (key, name) in
+        [("documents", &topics.documents), ("queries", &topics.queries), ("answers", &topics.answers)]
+    {
         if let Some((_, by)) = used.iter().find(|(other, _)| other == name) {
             section.report(key, format!("\"{name}\" is also the topic of {by}"));
         }
@@ -100,8 +94,7 @@ pub(crate) fn documents(mut section: Section<'_>) -> Documents {
     let overlap = section.integer("chunk_overlap", 0..=COUNT_MAX as u64);
     let overlap = overlap.map_or(defaults::chunk_overlap(tokens), |overlap| overlap as usize);
     if tokens > 0 && overlap >= tokens {
-        section
-            .report("chunk_overlap", format!("{overlap} is not less than chunk_tokens, {tokens}"));
+        section.report("chunk_overlap", format!("{overlap} is not less than chunk_tokens, {tokens}"));
     }
     section.finish();
     let chunk_tokens = NonZeroUsize::new(tokens);
@@ -113,12 +106,8 @@ pub(crate) fn embedding(mut section: Section<'_>) -> Embedding {
     let base = Embedding::default();
     let embedding = Embedding {
         threads: section.count("threads", THREADS_MAX).unwrap_or(base.threads),
-        batch_tokens_max: section
-            .count("batch_tokens_max", COUNT_MAX)
-            .unwrap_or(base.batch_tokens_max),
-        queue_texts_max: section
-            .count("queue_texts_max", COUNT_MAX)
-            .unwrap_or(base.queue_texts_max),
+        batch_tokens_max: section.count("batch_tokens_max", COUNT_MAX).unwrap_or(base.batch_tokens_max),
+        queue_texts_max: section.count("queue_texts_max", COUNT_MAX).unwrap_or(base.queue_texts_max),
     };
     section.finish();
     embedding
@@ -132,16 +121,12 @@ pub(crate) fn queries(mut section: Section<'_>) -> Queries {
             .integer("depth_max", 1..=DEPTH_MAX)
             .map_or(base.limits.depth_max, |depth| depth as usize),
         nodes_max: section.count("nodes_max", COUNT_MAX).map_or(base.limits.nodes_max, usize::from),
-        text_bytes_max: section
-            .size("text_bytes_max")
-            .map_or(base.limits.text_bytes_max, usize::from),
+        text_bytes_max: section.size("text_bytes_max").map_or(base.limits.text_bytes_max, usize::from),
     };
     let queries = Queries {
         limits,
         in_flight_max: section.count("in_flight_max", COUNT_MAX).unwrap_or(base.in_flight_max),
-        consistency_timeout: section
-            .duration("consistency_timeout")
-            .unwrap_or(base.consistency_timeout),
+        consistency_timeout: section.duration("consistency_timeout").unwrap_or(base.consistency_timeout),
     };
     section.finish();
     queries

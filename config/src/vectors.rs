@@ -45,9 +45,8 @@ pub(crate) fn read(mut section: Section<'_>) -> (BTreeMap<String, VectorField>, 
     for (name, value) in section.take_all() {
         let before = section.problem_count();
         if !is_name(&name) {
-            let message = format!(
-                "the name of a vector has 1 to {NAME_CHARS_MAX} letters, digits, \"_\" or \"-\""
-            );
+            let message =
+                format!("the name of a vector has 1 to {NAME_CHARS_MAX} letters, digits, \"_\" or \"-\"");
             section.report(&name, message);
         }
         let field = section.named(&name, value).and_then(field);
@@ -81,11 +80,8 @@ struct Raw {
 }
 
 fn field(mut section: Section<'_>) -> Option<VectorField> {
-    const KINDS: [(&str, VectorKind); 3] = [
-        ("dense", VectorKind::Dense),
-        ("sparse", VectorKind::Sparse),
-        ("multi", VectorKind::Multi),
-    ];
+    const KINDS: [(&str, VectorKind); 3] =
+        [("dense", VectorKind::Dense), ("sparse", VectorKind::Sparse), ("multi", VectorKind::Multi)];
     const DISTANCES: [(&str, Distance); 3] =
         [("cosine", Distance::Cosine), ("dot", Distance::Dot), ("euclid", Distance::Euclid)];
     let has_kind = section.has("kind");
@@ -141,8 +137,7 @@ fn check_source(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
                 section.report("size", "the model tells the size; give \"model\" or \"size\"");
             }
             (None, None) if !section.was_given("model") && !section.was_given("size") => {
-                let message =
-                    "missing: give \"model\", or \"size\" if the documents bring the vectors";
+                let message = "missing: give \"model\", or \"size\" if the documents bring the vectors";
                 section.report("model", message);
             }
             (Some(_), None) if is_bm25 => {
@@ -173,11 +168,7 @@ fn check_keys(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
         section.report("index", message);
     }
     if raw.model.as_deref() != Some(BM25) {
-        let given = [
-            ("language", raw.language.is_some()),
-            ("k1", raw.k1.is_some()),
-            ("b", raw.b.is_some()),
-        ];
+        let given = [("language", raw.language.is_some()), ("k1", raw.k1.is_some()), ("b", raw.b.is_some())];
         for (key, _) in given.iter().filter(|(_, given)| *given) {
             section.report(key, format!("only for the model \"{BM25}\""));
         }

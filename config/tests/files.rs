@@ -45,8 +45,7 @@ fn every_file_loads() {
     let entries = std::fs::read_dir(folder()).expect("the folder is there");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.retain(|path| {
-        path.extension().is_some_and(|extension| extension == "toml")
-            && !path.ends_with("Cargo.toml")
+        path.extension().is_some_and(|extension| extension == "toml") && !path.ends_with("Cargo.toml")
     });
     paths.sort();
     let names: Vec<_> = paths.iter().filter_map(|path| path.file_name()?.to_str()).collect();
@@ -180,14 +179,10 @@ fn chunks_overlap_by_a_fifth_at_most() {
 
 #[test]
 fn documents_are_checked_against_sizes_that_models_tell() {
-    let config =
-        parse("[vectors.a]\nkind = 'dense'\nmodel = 'm'\n[vectors.b]\nkind = 'multi'\nsize = 8");
+    let config = parse("[vectors.a]\nkind = 'dense'\nmodel = 'm'\n[vectors.b]\nkind = 'multi'\nsize = 8");
     let spec = config.document_spec(&BTreeMap::from([("a".to_owned(), 384)]));
     assert_eq!((spec.vectors["a"].size, spec.vectors["a"].from_text), (Some(384), true));
     assert_eq!((spec.vectors["b"].size, spec.vectors["b"].from_text), (Some(8), false));
     assert_eq!((spec.id.as_str(), spec.text_bytes_max), ("id", 1 << 20));
-    assert_eq!(
-        config.vectors["b"],
-        VectorField::of_size(VectorKind::Multi, config.vectors["b"].size)
-    );
+    assert_eq!(config.vectors["b"], VectorField::of_size(VectorKind::Multi, config.vectors["b"].size));
 }

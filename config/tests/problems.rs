@@ -132,10 +132,7 @@ fn types_and_ranges_are_checked() {
             "snapshots.store: \"snapshots\" is not a URL such as \"file://snapshots\" or \
              \"s3://bucket/prefix\"",
         ),
-        (
-            "[http]\nlisten = '6333'",
-            "http.listen: \"6333\" is not HOST:PORT, such as \"127.0.0.1:6333\"",
-        ),
+        ("[http]\nlisten = '6333'", "http.listen: \"6333\" is not HOST:PORT, such as \"127.0.0.1:6333\""),
     ];
     for (text, expect) in cases {
         check(text, &[expect]);
@@ -151,10 +148,7 @@ fn topics_are_legal_and_distinct() {
             &[&format!("topics.documents: \"{name}\" is not a topic: {legal}")],
         );
     }
-    check(
-        "[topics]\nanswers = 'queries'",
-        &["topics.answers: \"queries\" is also the topic of queries"],
-    );
+    check("[topics]\nanswers = 'queries'", &["topics.answers: \"queries\" is also the topic of queries"]);
     check(
         "[topics]\nanswers = 'documents.dlq'",
         &["topics.answers: \"documents.dlq\" is also the topic of the dead letters of documents"],
@@ -163,20 +157,14 @@ fn topics_are_legal_and_distinct() {
 
 #[test]
 fn document_fields_make_sense() {
-    check(
-        "[documents]\nid = 'vectors'",
-        &["documents.id: \"vectors\" holds the vectors of a document"],
-    );
+    check("[documents]\nid = 'vectors'", &["documents.id: \"vectors\" holds the vectors of a document"]);
     check("[documents]\ntext = ['a', 'a']", &["documents.text: \"a\" stands twice"]);
     check("[documents]\ntext = 'a'", &["documents.text: \"a\" is not an array of strings"]);
     check(
         "[documents]\ntext = ['a', 3, '']",
         &["documents.text[1]: 3 is not a string", "documents.text[2]: is empty"],
     );
-    check(
-        "[documents]\ntext = []",
-        &["documents.text: is empty, but vectors.bm25 is made from the text"],
-    );
+    check("[documents]\ntext = []", &["documents.text: is empty, but vectors.bm25 is made from the text"]);
     check(
         "[documents]\nchunk_tokens = 10\nchunk_overlap = 10",
         &["documents.chunk_overlap: 10 is not less than chunk_tokens, 10"],
@@ -228,9 +216,7 @@ fn vector_fields_are_checked() {
         ("model = 'm'", &["kind: missing: one of \"dense\", \"sparse\", \"multi\""]),
         (
             "kind = 'dens'\nmodel = 'm'",
-            &[
-                "kind: \"dens\" is not one of \"dense\", \"sparse\", \"multi\"; did you mean \"dense\"?",
-            ],
+            &["kind: \"dens\" is not one of \"dense\", \"sparse\", \"multi\"; did you mean \"dense\"?"],
         ),
         (
             "kind = 'dense'\nmodel = 'm'\nsize = 3",
@@ -259,9 +245,7 @@ fn vector_fields_are_checked() {
         ),
         (
             "kind = 'dense'\nsize = 3\ndistance = 'cosin'",
-            &[
-                "distance: \"cosin\" is not one of \"cosine\", \"dot\", \"euclid\"; did you mean \"cosine\"?",
-            ],
+            &["distance: \"cosin\" is not one of \"cosine\", \"dot\", \"euclid\"; did you mean \"cosine\"?"],
         ),
         (
             "kind = 'sparse'\nk1 = 1.0\nlanguage = 'english'",

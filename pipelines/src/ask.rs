@@ -37,7 +37,9 @@ pub enum AskError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// Nothing came in time.
-    #[error("no answer within {0:?}; is `freshet run` running with this config? (--standalone asks without it)")]
+    #[error(
+        "no answer within {0:?}; is `freshet run` running with this config? (--standalone asks without it)"
+    )]
     Timeout(Duration),
     /// What came is no answer.
     #[error("the answer is not readable: {0}")]
@@ -83,7 +85,8 @@ pub fn ask(
         // The receiver is gone once the answer is there.
         let _ = sender.send(());
     });
-    let mut answers = connector.source(&topics.answers, &partitions[&topics.answers], &ends, Arc::clone(&wake))?;
+    let mut answers =
+        connector.source(&topics.answers, &partitions[&topics.answers], &ends, Arc::clone(&wake))?;
     let mut sink = connector.sink(wake)?;
     let (id, record) = question.record();
     let deadline = Instant::now() + timeout;

@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use freshet_operators::admit::{EndOffsets, admit};
 use freshet_operators::connect::{Sink, Source};
-use freshet_operators::consume::{Budget, DocumentConsumer, QueryConsumer, consume_documents, consume_queries};
+use freshet_operators::consume::{
+    Budget, DocumentConsumer, QueryConsumer, consume_documents, consume_queries,
+};
 use freshet_operators::control::Control;
 use freshet_operators::decode::{DEAD_LETTER_SUFFIX, DeadLetters, decode_documents, decode_queries};
 use freshet_operators::embed::assemble::Assembler;
@@ -30,7 +32,7 @@ use freshet_operators::index::Time;
 use freshet_operators::message::{AnswerRecord, Binding, DeadLetter};
 use freshet_operators::plan::plan;
 use freshet_operators::produce::{Offsets, Producer, produce};
-use freshet_operators::shard::{Round, SharedShards, Shards, index, serve};
+use freshet_operators::shard::{Round, Shards, SharedShards, index, serve};
 use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
 use freshet_operators::upsert::{SplitText, upsert};
 use freshet_operators::wake::LateWake;

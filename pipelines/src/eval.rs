@@ -103,7 +103,8 @@ fn json_lines(path: &Path) -> Result<Vec<Map<String, Value>>, EvalError> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let parsed = lines.map(|(number, line)| {
         let problem = |problem: String| EvalError::Line { path: path.to_owned(), line: number + 1, problem };
-        let object: Map<String, Value> = serde_json::from_str(line).map_err(|error| problem(error.to_string()))?;
+        let object: Map<String, Value> =
+            serde_json::from_str(line).map_err(|error| problem(error.to_string()))?;
         if object.get("_id").is_none_or(|id| !id.is_string()) {
             return Err(problem("field \"_id\" is missing or not a string".into()));
         }

@@ -24,7 +24,11 @@ impl Overlay {
 }
 
 impl Connector for Overlay {
-    fn prepare(&self, inputs: &[&str], outputs: &[&str]) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
+    fn prepare(
+        &self,
+        inputs: &[&str],
+        outputs: &[&str],
+    ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
         let (under, over): (Vec<&str>, Vec<&str>) = inputs.iter().partition(|topic| **topic == self.topic);
         let mut partitions = self.under.prepare(&under, &[])?;
         partitions.extend(self.over.prepare(&over, outputs)?);

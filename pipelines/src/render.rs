@@ -30,7 +30,8 @@ pub fn answer_table(answer: &Answer, colour: bool) -> String {
     for (row, point) in answer.points.iter().enumerate() {
         let mut cells = vec![Cell::new(row + 1), Cell::new(&point.id)];
         for (number, stage) in stages.iter().enumerate() {
-            let before = number.checked_sub(1).filter(|_| stage.moves).map(|before| &stages[before].places[row]);
+            let before =
+                number.checked_sub(1).filter(|_| stage.moves).map(|before| &stages[before].places[row]);
             cells.push(place_cell(stage.places[row], before));
         }
         cells.push(Cell::new(format!("{:.3}", point.score)).set_alignment(CellAlignment::Right));
@@ -48,7 +49,8 @@ fn stages(points: &[Point]) -> Vec<Stage> {
         }
     }
     let leg = |name: String| {
-        let place = |point: &Point| point.legs.iter().find(|leg| leg.name == name).map(|leg| (leg.rank, leg.score));
+        let place =
+            |point: &Point| point.legs.iter().find(|leg| leg.name == name).map(|leg| (leg.rank, leg.score));
         let places = points.iter().map(place).collect();
         Stage { name, places, moves: false }
     };

@@ -158,7 +158,11 @@ fn open(worker: &Worker, shared: &Shared) -> Result<Ends, ConnectError> {
     let documents = own(&shared.partitions[&topics.documents], index, peers);
     let queries = own(&shared.partitions[&topics.queries], index, peers);
     let source = |topic: &str, partitions: &[Partition], start: &Offsets, wake| {
-        if partitions.is_empty() { Ok(None) } else { connector.source(topic, partitions, start, wake).map(Some) }
+        if partitions.is_empty() {
+            Ok(None)
+        } else {
+            connector.source(topic, partitions, start, wake).map(Some)
+        }
     };
     Ok(Ends {
         documents: source(&topics.documents, &documents, &Offsets::new(), Arc::new(|| {}))?,
@@ -261,7 +265,8 @@ impl Keeper {
         if shared.control.draining() {
             return written && offsets.in_flight() == 0;
         }
-        let indexed = |(p, end): (&Partition, &Offset)| *end == 0 || self.indexed.get(p).is_some_and(|n| n >= end);
+        let indexed =
+            |(p, end): (&Partition, &Offset)| *end == 0 || self.indexed.get(p).is_some_and(|n| n >= end);
         shared.until == Until::CaughtUp
             && written
             && self.documents_end.iter().all(indexed)
@@ -282,7 +287,8 @@ impl Keeper {
         let topics = &shared.setup.config.topics;
         let queries = running.offsets.borrow().committable();
         let now = (self.indexed.clone(), queries);
-        let changed = [(&topics.documents, &now.0, &self.committed.0), (&topics.queries, &now.1, &self.committed.1)];
+        let changed =
+            [(&topics.documents, &now.0, &self.committed.0), (&topics.queries, &now.1, &self.committed.1)];
         for (topic, next, before) in changed {
             if next != before
                 && !next.is_empty()

@@ -74,7 +74,11 @@ impl Setup {
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
         let chunker = chunker(&config, &models)?;
         let backends: Vec<Arc<dyn Backend>> = models.into_iter().map(|(_, model)| model).collect();
-        let service = if backends.is_empty() { None } else { Some(EmbeddingService::with_backends(backends, &config.embedding)?) };
+        let service = if backends.is_empty() {
+            None
+        } else {
+            Some(EmbeddingService::with_backends(backends, &config.embedding)?)
+        };
         let setup = Self {
             config: Arc::new(config),
             fields,
@@ -90,7 +94,9 @@ impl Setup {
         let specs = self.config.vector_specs(&self.sizes());
         for (name, plan) in &self.config.plans {
             plan.check_fields(&specs).map_err(|fault| {
-                let key = fault.field.map_or_else(|| format!("plans.{name}"), |field| format!("plans.{name}.{field}"));
+                let key = fault
+                    .field
+                    .map_or_else(|| format!("plans.{name}"), |field| format!("plans.{name}.{field}"));
                 SetupError::Config { key, problem: fault.message }
             })?;
         }

@@ -21,10 +21,9 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Object, Fault> {
     })?;
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => Err(Fault::whole(
-            FaultCode::NotJson,
-            format!("value is {}, not a JSON object", describe(&other)),
-        )),
+        Ok(other) => {
+            Err(Fault::whole(FaultCode::NotJson, format!("value is {}, not a JSON object", describe(&other))))
+        }
         Err(error) => Err(not_json(text, &error)),
     }
 }
@@ -33,8 +32,7 @@ fn not_json(text: &str, error: &serde_json::Error) -> Fault {
     let (line, column) = (error.line(), error.column());
     if let Some((path, literal)) = literal_at(text, offset_of(text, line, column)) {
         if is_not_finite(literal) {
-            let message =
-                format!("{literal} at line {line} column {column} is not a finite number");
+            let message = format!("{literal} at line {line} column {column} is not a finite number");
             return Fault::field(FaultCode::NotFinite, path, message);
         }
         if literal.parse::<f64>().is_ok_and(f64::is_infinite) {
@@ -228,8 +226,7 @@ impl<'a> Fields<'a> {
                 }
                 continue;
             }
-            let message =
-                format!("unknown field {}; known: {}", quote(field), list(known.iter().copied()));
+            let message = format!("unknown field {}; known: {}", quote(field), list(known.iter().copied()));
             return Err(Fault::field(FaultCode::UnknownField, self.path(field), message));
         }
         Ok(())

@@ -100,12 +100,7 @@ impl VectorValue {
     }
 
     /// Refuses a vector that does not fit a field of this kind and size.
-    pub(crate) fn fit(
-        &self,
-        kind: VectorKind,
-        size: Option<usize>,
-        path: &str,
-    ) -> Result<(), Fault> {
+    pub(crate) fn fit(&self, kind: VectorKind, size: Option<usize>, path: &str) -> Result<(), Fault> {
         fit((self.kind(), self.size()), (kind, size), path)
     }
 }
@@ -158,8 +153,7 @@ fn multi(items: &[Value], path: &str) -> Result<Vec<Vec<f32>>, Fault> {
         };
         let row = dense(row, &at)?;
         if let Some(first) = rows.first().filter(|first| first.len() != row.len()) {
-            let message =
-                format!("the row has {} dimensions, the first row has {}", row.len(), first.len());
+            let message = format!("the row has {} dimensions, the first row has {}", row.len(), first.len());
             return Err(Fault::field(FaultCode::WrongDimension, at, message));
         }
         rows.push(row);

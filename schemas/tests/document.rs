@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use common::{line, record, spec};
 use freshet_schemas::{
-    Document, DocumentChange, DocumentSpec, Record, SparseVector, VectorKind, VectorSpec,
-    VectorValue,
+    Document, DocumentChange, DocumentSpec, Record, SparseVector, VectorKind, VectorSpec, VectorValue,
 };
 
 fn put(key: Option<&str>, value: &str) -> Document {
@@ -53,10 +52,7 @@ fn the_id_is_in_the_value_or_in_the_key() {
     assert_eq!(put(Some("k"), r#"{"text": "x"}"#).id, "k");
     assert_eq!(put(Some("k"), r#"{"id": null, "text": "x"}"#).id, "k");
     assert_eq!(put(Some("-7"), r#"{"id": -7, "text": "x"}"#).id, "-7");
-    assert_eq!(
-        put(None, r#"{"id": 18446744073709551615, "text": "x"}"#).id,
-        "18446744073709551615"
-    );
+    assert_eq!(put(None, r#"{"id": 18446744073709551615, "text": "x"}"#).id, "18446744073709551615");
 }
 
 #[test]
@@ -72,10 +68,7 @@ fn a_record_without_value_deletes_its_key() {
     let parse = |key| DocumentChange::parse(&record(key, None), &spec());
     assert_eq!(parse(Some("a")), Ok(DocumentChange::Delete("a".to_owned())));
     let missing = fault_of(&record(None, None), &spec());
-    assert_eq!(
-        missing,
-        "missing_id @ id: no id: the value has no \"id\" and the record has no key"
-    );
+    assert_eq!(missing, "missing_id @ id: no id: the value has no \"id\" and the record has no key");
     assert_eq!(parse(Some("a")).expect("a delete").id(), "a");
 }
 
@@ -158,10 +151,7 @@ fn what_is_too_large_is_refused_with_both_sizes() {
     let value = |length: usize| format!(r#"{{"title": "{}", "text": "x"}}"#, "t".repeat(length));
     assert_eq!(put(Some("k"), &value(98)).text.len(), 100);
     refused(&value(99), "too_large @ title: text has 101 bytes, at most 100 are accepted");
-    refused(
-        &value(10 << 20),
-        "too_large @ title: text has 10485762 bytes, at most 100 are accepted",
-    );
+    refused(&value(10 << 20), "too_large @ title: text has 10485762 bytes, at most 100 are accepted");
     let max = spec().value_bytes_max();
     let expect = format!("too_large @ -: record has {} bytes, at most {max} are accepted", max + 1);
     refused(&" ".repeat(max + 1), &expect);
@@ -225,10 +215,7 @@ fn vectors_that_do_not_fit_their_field_are_refused() {
 fn malformed_vectors_are_refused() {
     vectors_refused(r#"{"dense": []}"#, "invalid_value @ vectors.dense: the vector is empty");
     vectors_refused(r#"{"colbert": []}"#, "invalid_value @ vectors.colbert: the vector is empty");
-    vectors_refused(
-        r#"{"colbert": [[]]}"#,
-        "invalid_value @ vectors.colbert[0]: the vector is empty",
-    );
+    vectors_refused(r#"{"colbert": [[]]}"#, "invalid_value @ vectors.colbert[0]: the vector is empty");
     vectors_refused(
         r#"{"colbert": [[1, 2], [1]]}"#,
         "wrong_dimension @ vectors.colbert[1]: the row has 1 dimensions, the first row has 2",
@@ -241,23 +228,16 @@ fn malformed_vectors_are_refused() {
         r#"{"dense": [1, "2", 3]}"#,
         "invalid_value @ vectors.dense[1]: the string \"2\" is not a number",
     );
-    vectors_refused(
-        r#"{"dense": [1, null, 3]}"#,
-        "invalid_value @ vectors.dense[1]: null is not a number",
-    );
+    vectors_refused(r#"{"dense": [1, null, 3]}"#, "invalid_value @ vectors.dense[1]: null is not a number");
     let sparse = |vector: &str, expect: &str| {
         vectors_refused(&format!("{{\"bm25\": {vector}}}"), expect);
     };
-    sparse(
-        r#"{"indices": [1, 2], "values": [1]}"#,
-        "invalid_value @ vectors.bm25: 2 indices and 1 values",
-    );
+    sparse(r#"{"indices": [1, 2], "values": [1]}"#, "invalid_value @ vectors.bm25: 2 indices and 1 values");
     sparse(
         r#"{"indices": [2, 1, 2], "values": [1, 1, 1]}"#,
         "invalid_value @ vectors.bm25.indices: index 2 stands twice",
     );
-    for (index, found) in
-        [("-1", "the number -1"), ("1.5", "the number 1.5"), ("\"a\"", "the string \"a\"")]
+    for (index, found) in [("-1", "the number -1"), ("1.5", "the number 1.5"), ("\"a\"", "the string \"a\"")]
     {
         sparse(
             &format!(r#"{{"indices": [0, {index}], "values": [1, 1]}}"#),
@@ -266,10 +246,7 @@ fn malformed_vectors_are_refused() {
             ),
         );
     }
-    sparse(
-        r#"{"indices": [1]}"#,
-        "invalid_value @ vectors.bm25.values: a sparse vector needs \"values\"",
-    );
+    sparse(r#"{"indices": [1]}"#, "invalid_value @ vectors.bm25.values: a sparse vector needs \"values\"");
     sparse(
         r#"{"indices": 1, "values": [1]}"#,
         "invalid_value @ vectors.bm25.indices: the number 1 is not an array",
@@ -291,9 +268,7 @@ fn numbers_that_no_float_holds_are_named_with_their_field() {
         "not_finite @ vectors.dense[1]: -1e400 at line 1 column 45 is beyond the range of numbers",
     );
     for literal in ["NaN", "Infinity", "-Infinity", "nan"] {
-        let value = format!(
-            "{{\"text\": \"NaN\",\n\"vectors\": {{\"colbert\": [[1, 2], [3, {literal}]]}}}}"
-        );
+        let value = format!("{{\"text\": \"NaN\",\n\"vectors\": {{\"colbert\": [[1, 2], [3, {literal}]]}}}}");
         let fault = fault_of(&record(Some("k"), Some(&value)), &spec());
         let expect = format!("not_finite @ vectors.colbert[1][1]: {literal} at line 2 column ");
         assert!(fault.starts_with(&expect), "{fault}");

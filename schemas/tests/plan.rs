@@ -57,8 +57,7 @@ fn plans_are_checked_against_the_fields() {
 
 #[test]
 fn configured_plans_search_the_text_of_the_query() {
-    let parse =
-        |value| Node::parse_plan(&value, &limits(), "plans.p").map_err(|fault| line(&fault));
+    let parse = |value| Node::parse_plan(&value, &limits(), "plans.p").map_err(|fault| line(&fault));
     let found = parse(json!({"prefetch": [{"using": "dense", "limit": 20}], "using": "colbert"}));
     let leaf = Node { query: None, limit: 20, ..search(text(""), "dense") };
     let expect = Node { prefetch: vec![leaf], query: None, ..search(text(""), "colbert") };

@@ -15,8 +15,7 @@ fn parse(value: &str) -> Result<Query, QueryFault> {
 
 /// A query with these fields besides its id.
 fn query(fields: &str) -> Query {
-    parse(&format!("{{\"id\": \"q\", {fields}}}"))
-        .unwrap_or_else(|refusal| panic!("{fields}: {refusal:?}"))
+    parse(&format!("{{\"id\": \"q\", {fields}}}")).unwrap_or_else(|refusal| panic!("{fields}: {refusal:?}"))
 }
 
 /// The plan of a query with these fields.
@@ -113,14 +112,12 @@ fn what_asks_for_nothing_is_accepted() {
 
 #[test]
 fn consistency_and_payload_take_every_form() {
-    let consistency =
-        |value: &str| query(&format!("\"text\": \"a\", \"consistency\": {value}")).consistency;
+    let consistency = |value: &str| query(&format!("\"text\": \"a\", \"consistency\": {value}")).consistency;
     assert_eq!(consistency("\"latest\""), Consistency::Latest);
     assert_eq!(consistency("\"strong\""), Consistency::Strong);
     let offsets = Consistency::Documents(BTreeMap::from([(0, 4711), (12, -1)]));
     assert_eq!(consistency(r#"{"documents": {"0": 4711, "12": -1}}"#), offsets);
-    let payload =
-        |value: &str| query(&format!("\"text\": \"a\", \"with_payload\": {value}")).with_payload;
+    let payload = |value: &str| query(&format!("\"text\": \"a\", \"with_payload\": {value}")).with_payload;
     let names = || vec!["a".to_owned(), "b".to_owned()];
     assert_eq!(payload("true"), WithPayload::All);
     assert_eq!(payload("false"), WithPayload::None);
@@ -145,12 +142,7 @@ fn the_id_is_in_the_value_or_in_the_key_and_known_where_it_can_be() {
     identity(None, Some(&value("")), None, missing);
     let other = "id_mismatch @ id: id \"a\" is not the record's key \"k\"";
     identity(Some("k"), Some(&value("\"id\": \"a\", ")), Some("a"), other);
-    identity(
-        Some("k"),
-        Some(&value("\"id\": \"\", ")),
-        Some("k"),
-        "invalid_value @ id: the id is empty",
-    );
+    identity(Some("k"), Some(&value("\"id\": \"\", ")), Some("k"), "invalid_value @ id: the id is empty");
     let broken = "not_json @ -: not JSON: EOF while parsing an object at line 1 column 1";
     identity(Some("k"), Some("{"), Some("k"), broken);
     identity(None, Some("{"), None, broken);
@@ -243,10 +235,7 @@ fn limits_are_kept() {
             &format!("invalid_value @ limit: the number {limit} {range}"),
         );
     }
-    refused(
-        "\"text\": \"a\", \"limit\": \"5\"",
-        &format!("invalid_value @ limit: the string \"5\" {range}"),
-    );
+    refused("\"text\": \"a\", \"limit\": \"5\"", &format!("invalid_value @ limit: the string \"5\" {range}"));
     refused(
         r#""prefetch": [{"query": "a", "using": "v", "limit": 1001}], "query": {"fusion": "rrf"}"#,
         &format!("invalid_value @ prefetch[0].limit: the number 1001 {range}"),
@@ -273,10 +262,7 @@ fn plans_that_are_too_deep_or_too_large_are_refused_with_both_numbers() {
     plan(&wide(5));
     refused(&wide(6), "too_deep @ prefetch: the plan has 6 nodes, at most 5 are accepted");
     let refusal = parse(&format!("{{{}}}", nested(130))).expect_err("beyond JSON's own depth");
-    assert!(
-        line(&refusal.fault).starts_with("too_deep @ -: nested more than 127 deep"),
-        "{refusal}"
-    );
+    assert!(line(&refusal.fault).starts_with("too_deep @ -: nested more than 127 deep"), "{refusal}");
 }
 
 #[test]
@@ -304,9 +290,7 @@ fn parts_that_do_not_go_together_are_refused() {
         r#""plan": "p", "query": "a", "using": "v""#,
         "invalid_value @ plan: a named plan needs \"text\"",
     );
-    for (field, value) in
-        [("query", "\"a\""), ("prefetch", "[]"), ("using", "\"v\""), ("params", "{}")]
-    {
+    for (field, value) in [("query", "\"a\""), ("prefetch", "[]"), ("using", "\"v\""), ("params", "{}")] {
         refused(
             &format!("\"text\": \"a\", \"{field}\": {value}"),
             &format!(
@@ -364,10 +348,7 @@ fn values_of_the_wrong_kind_are_refused() {
             "query.nearest: missing: give a text or a vector",
         ),
         ("\"query\": \"a\", \"using\": 3", "using: the number 3 is not a string"),
-        (
-            "\"query\": \"a\", \"using\": \"v\", \"params\": 3",
-            "params: the number 3 is not an object",
-        ),
+        ("\"query\": \"a\", \"using\": \"v\", \"params\": 3", "params: the number 3 is not an object"),
         (
             "\"query\": \"a\", \"using\": \"v\", \"params\": {\"exact\": 1}",
             "params.exact: the number 1 is not true or false",
@@ -377,14 +358,8 @@ fn values_of_the_wrong_kind_are_refused() {
             "\"text\": \"a\", \"with_payload\": 3",
             "with_payload: the number 3 is not true, false or an array of field names",
         ),
-        (
-            "\"text\": \"a\", \"with_payload\": [3]",
-            "with_payload[0]: the number 3 is not a field name",
-        ),
-        (
-            "\"text\": \"a\", \"with_payload\": {}",
-            "with_payload: takes one of \"include\", \"exclude\"",
-        ),
+        ("\"text\": \"a\", \"with_payload\": [3]", "with_payload[0]: the number 3 is not a field name"),
+        ("\"text\": \"a\", \"with_payload\": {}", "with_payload: takes one of \"include\", \"exclude\""),
         (
             "\"text\": \"a\", \"consistency\": \"eventual\"",
             "consistency: the string \"eventual\" is not \"latest\", \"strong\" or {\"documents\": {PARTITION: OFFSET}}",
@@ -410,14 +385,8 @@ fn values_of_the_wrong_kind_are_refused() {
         (r#"{"rrf": 3}"#, "query.rrf: the number 3 is not an object"),
         (r#"{"rrf": {"k": 0.5}}"#, "query.rrf.k: the number 0.5 is not a number of at least 1"),
         (r#"{"rrf": {"weights": [1, 2]}}"#, "query.rrf.weights: 2 weights for 1 prefetches"),
-        (
-            r#"{"rrf": {"weights": [0]}}"#,
-            "query.rrf.weights[0]: the number 0 is not a positive number",
-        ),
-        (
-            r#"{"rrf": {"weights": 3}}"#,
-            "query.rrf.weights: the number 3 is not an array of numbers",
-        ),
+        (r#"{"rrf": {"weights": [0]}}"#, "query.rrf.weights[0]: the number 0 is not a positive number"),
+        (r#"{"rrf": {"weights": 3}}"#, "query.rrf.weights: the number 3 is not an array of numbers"),
     ];
     for (fusion, expect) in fusions {
         refused(&format!("{leg}, \"query\": {fusion}"), &format!("invalid_value @ {expect}"));
@@ -428,9 +397,6 @@ fn values_of_the_wrong_kind_are_refused() {
     );
     let refusal = Query::parse(&record(Some("q"), Some("{\"query\": [1, NaN]}")), &limits());
     let refusal = refusal.expect_err("NaN is no number");
-    assert_eq!(
-        line(&refusal.fault),
-        "not_finite @ query[1]: NaN at line 1 column 15 is not a finite number"
-    );
+    assert_eq!(line(&refusal.fault), "not_finite @ query[1]: NaN at line 1 column 15 is not a finite number");
     assert_eq!(refusal.id.as_deref(), Some("q"));
 }

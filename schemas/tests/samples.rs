@@ -9,8 +9,8 @@ use std::path::Path;
 
 use common::{fields, limits, record, spec};
 use freshet_schemas::{
-    Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Leg, Point, Query, Record,
-    RerankScore, dead_letter,
+    Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Leg, Point, Query, Record, RerankScore,
+    dead_letter,
 };
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -98,8 +98,7 @@ fn answers_of_the_samples_are_read_and_written() {
 }
 
 fn point(id: &str, whole: bool) -> Point {
-    let leg =
-        |name: &str, contribution| Leg { name: name.to_owned(), rank: 1, score: 0.5, contribution };
+    let leg = |name: &str, contribution| Leg { name: name.to_owned(), rank: 1, score: 0.5, contribution };
     Point {
         id: id.to_owned(),
         score: -1.25,
@@ -118,10 +117,7 @@ fn answers_that_are_written_fit_the_schema_and_come_back() {
     let answer = Answer {
         id: "q".to_owned(),
         points: vec![point("a", true), point("b", false)],
-        as_of: BTreeMap::from([(
-            "documents".to_owned(),
-            BTreeMap::from([(0, -1), (12, i64::MAX)]),
-        )]),
+        as_of: BTreeMap::from([("documents".to_owned(), BTreeMap::from([(0, -1), (12, i64::MAX)]))]),
         time: Some(1_763_640_000_000),
         took_seconds: 0.0042,
         error: None,
@@ -181,8 +177,7 @@ fn what_two_schemas_share_is_the_same() {
 #[test]
 fn the_schema_knows_every_code() {
     let codes: Vec<FaultCode> =
-        serde_json::from_value(schema_of("answer")["$defs"]["code"]["enum"].clone())
-            .expect("codes");
+        serde_json::from_value(schema_of("answer")["$defs"]["code"]["enum"].clone()).expect("codes");
     let last = codes.iter().max().expect("there are codes");
     assert_eq!(*last as usize + 1, codes.len());
     for code in codes {

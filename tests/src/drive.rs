@@ -131,8 +131,9 @@ pub fn play(script: &[Step], setup: &Setup) -> (Vec<Record>, Vec<Answer>) {
 /// The answers, by id.
 pub fn answers(memory: &Memory) -> Vec<Answer> {
     let records = memory.records("answers").into_iter();
-    let mut answers: Vec<Answer> =
-        records.map(|r| serde_json::from_slice(r.value.as_deref().expect("a value")).expect("an answer")).collect();
+    let mut answers: Vec<Answer> = records
+        .map(|r| serde_json::from_slice(r.value.as_deref().expect("a value")).expect("an answer"))
+        .collect();
     answers.sort_by(|a, b| a.id.cmp(&b.id));
     answers
 }
@@ -193,7 +194,9 @@ impl Bench {
     pub fn answer(&self, id: &str) -> Value {
         let find = |memory: &Memory| {
             let mut records = memory.records("answers").into_iter();
-            records.find(|record| record.key.as_deref() == Some(id.as_bytes())).and_then(|record| record.value)
+            records
+                .find(|record| record.key.as_deref() == Some(id.as_bytes()))
+                .and_then(|record| record.value)
         };
         assert!(self.memory.wait_until(LIMIT, |memory| find(memory).is_some()), "no answer to {id}");
         serde_json::from_slice(&find(&self.memory).expect("it was there")).expect("an answer is JSON")

@@ -105,12 +105,12 @@ impl<'a> Oracle<'a> {
                 .iter()
                 .filter_map(|(id, document)| match document.vectors.get(&field.spec.name)? {
                     VectorValue::Dense(other) => Some((id.clone(), dot(vector, other))),
-                    _ => None,
+                    VectorValue::Sparse(_) | VectorValue::Multi(_) => None,
                 })
                 .collect(),
-            (FieldSource::Terms(analyzer), _) => bm25(&analyzer.query(text), candidates, all, |text| {
-                analyzer.document(text)
-            }),
+            (FieldSource::Terms(analyzer), _) => {
+                bm25(&analyzer.query(text), candidates, all, |text| analyzer.document(text))
+            }
             (FieldSource::Model(model), _) => {
                 let query = self.embed(*model, Priority::Query, vec![text.to_owned()]).remove(0);
                 candidates
@@ -118,14 +118,20 @@ impl<'a> Oracle<'a> {
                     .map(|(id, document)| {
                         let split = self.setup.splitter();
                         let chunks = split(&document.text);
-                        let chunks = chunks.into_iter().map(|(from, to)| document.text[from..to].to_owned()).collect();
+                        let chunks =
+                            chunks.into_iter().map(|(from, to)| document.text[from..to].to_owned()).collect();
                         let rows = self.embed(*model, Priority::Document, chunks);
-                        let score = rows.iter().map(|row| similarity(field, &query, row)).max_by(f64::total_cmp);
+                        let score =
+                            rows.iter().map(|row| similarity(field, &query, row)).max_by(f64::total_cmp);
                         (id.clone(), score.expect("at least one chunk"))
                     })
                     .collect()
             }
-            (source, query) => panic!("{query:?} does not fit field {} ({})", field.spec.name, matches!(source, FieldSource::Given)),
+            (source, query) => panic!(
+                "{query:?} does not fit field {} ({})",
+                field.spec.name,
+                matches!(source, FieldSource::Given)
+            ),
         }
     }
 
@@ -167,7 +173,8 @@ fn bm25(
     all: &BTreeMap<String, Document>,
     terms: impl Fn(&str) -> freshet_schemas::SparseVector,
 ) -> Vec<Scored> {
-    let vectors: BTreeMap<&String, _> = all.iter().map(|(id, document)| (id, terms(&document.text))).collect();
+    let vectors: BTreeMap<&String, _> =
+        all.iter().map(|(id, document)| (id, terms(&document.text))).collect();
     let n = vectors.len() as f64;
     let mean = vectors.values().map(|vector| f64::from(vector.sum())).sum::<f64>() / n;
     let (k1, b) = (f64::from(1.2f32), f64::from(0.75f32));

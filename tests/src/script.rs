@@ -13,7 +13,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -23,7 +23,7 @@ impl Random {
 
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 
     /// True in `percent` of 100 cases.
@@ -45,9 +45,9 @@ pub struct Step {
 pub const PARTITIONS: u64 = 3;
 const IDS: u64 = 14;
 const WORDS: [&str; 24] = [
-    "harbour", "invoice", "refund", "berth", "login", "token", "billing", "calendar", "export", "webhook", "door",
-    "badge", "schedule", "payment", "cancel", "renew", "upgrade", "member", "class", "waitlist", "coach", "report",
-    "the", "and",
+    "harbour", "invoice", "refund", "berth", "login", "token", "billing", "calendar", "export", "webhook",
+    "door", "badge", "schedule", "payment", "cancel", "renew", "upgrade", "member", "class", "waitlist",
+    "coach", "report", "the", "and",
 ];
 
 fn words(random: &mut Random, most: u64) -> String {
@@ -66,7 +66,8 @@ pub fn random(seed: u64, steps: usize) -> Vec<Step> {
         let mut step = Step::default();
         for _ in 0..random.below(9) {
             let id = random.below(IDS);
-            step.documents.push(((id % PARTITIONS) as i32, document(&mut random, id, &mut texts[id as usize])));
+            step.documents
+                .push(((id % PARTITIONS) as i32, document(&mut random, id, &mut texts[id as usize])));
         }
         for _ in 0..1 + random.below(3) {
             number += 1;
@@ -108,10 +109,13 @@ fn query(random: &mut Random, number: u64) -> Value {
         0 => given,
         1 => bm25,
         2 => colbert,
-        3 => json!({"prefetch": [given, bm25], "query": {"rrf": {"k": 1 + random.below(60), "weights": [1, 3]}}}),
+        3 => {
+            json!({"prefetch": [given, bm25], "query": {"rrf": {"k": 1 + random.below(60), "weights": [1, 3]}}})
+        }
         4 => json!({"prefetch": [given, bm25], "query": {"text": text}, "using": "colbert"}),
         5 => {
-            let rescored = json!({"prefetch": [given, bm25], "query": {"text": text}, "using": "colbert", "limit": 6});
+            let rescored =
+                json!({"prefetch": [given, bm25], "query": {"text": text}, "using": "colbert", "limit": 6});
             json!({"prefetch": [given, bm25, rescored], "query": {"fusion": "dbsf"}})
         }
         _ => json!({"text": text}),

@@ -5,15 +5,20 @@ use freshet_tests::drive::{Bench, setup};
 use serde_json::{Value, json};
 
 fn header<'a>(record: &'a Record, name: &str) -> &'a str {
-    let (_, value) = record.headers.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no header {name}"));
+    let (_, value) =
+        record.headers.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no header {name}"));
     std::str::from_utf8(value.as_deref().unwrap()).unwrap()
 }
 
 /// Sends a document, sees its dead letter, and sees that the next document is indexed all the same.
 fn refused(value: &[u8], key: Option<&[u8]>, code: &str, says: &[&str]) {
     let bench = Bench::start(&setup(2));
-    let record =
-        Record { key: key.map(<[u8]>::to_vec), value: Some(value.to_vec()), headers: vec![("traceparent".into(), None)], ..Record::default() };
+    let record = Record {
+        key: key.map(<[u8]>::to_vec),
+        value: Some(value.to_vec()),
+        headers: vec![("traceparent".into(), None)],
+        ..Record::default()
+    };
     bench.memory.produce("documents", 1, record.clone());
     let letter = bench.memory.wait_for("documents.dlq", 1, freshet_tests::drive::LIMIT).remove(0);
     assert_eq!((&letter.key, &letter.value), (&record.key, &record.value), "the record is unchanged");
@@ -92,7 +97,10 @@ fn answered_with_error(query: &Value, code: &str, says: &[&str]) {
     let message = answer["error"]["message"].as_str().unwrap();
     let field = answer["error"]["field"].as_str().unwrap_or_default();
     says.iter().for_each(|part| {
-        assert!(message.contains(part) || field.contains(part), "\"{message}\" ({field}) does not say \"{part}\"");
+        assert!(
+            message.contains(part) || field.contains(part),
+            "\"{message}\" ({field}) does not say \"{part}\""
+        );
     });
     let answer = bench.ask(&json!({"id": "good", "text": "harbour", "consistency": "strong"}));
     assert_eq!(answer["points"][0]["id"], "good", "the pipeline goes on");
@@ -108,18 +116,30 @@ fn query_with_an_unknown_field() {
 
 #[test]
 fn query_with_an_unknown_vector_name() {
-    answered_with_error(&json!({"id": "q", "query": {"text": "x"}, "using": "dens"}), "unknown_vector", &["dens", "dense"]);
+    answered_with_error(
+        &json!({"id": "q", "query": {"text": "x"}, "using": "dens"}),
+        "unknown_vector",
+        &["dens", "dense"],
+    );
 }
 
 #[test]
 fn query_with_an_unknown_plan() {
-    answered_with_error(&json!({"id": "q", "text": "x", "plan": "best"}), "unknown_plan", &["best", "default"]);
+    answered_with_error(
+        &json!({"id": "q", "text": "x", "plan": "best"}),
+        "unknown_plan",
+        &["best", "default"],
+    );
 }
 
 #[test]
 fn query_with_limit_zero_or_a_million() {
     answered_with_error(&json!({"id": "q", "text": "x", "limit": 0}), "invalid_value", &["limit", "0"]);
-    answered_with_error(&json!({"id": "q", "text": "x", "limit": 1_000_000}), "invalid_value", &["limit", "1000000"]);
+    answered_with_error(
+        &json!({"id": "q", "text": "x", "limit": 1_000_000}),
+        "invalid_value",
+        &["limit", "1000000"],
+    );
 }
 
 #[test]
@@ -134,7 +154,11 @@ fn query_that_is_too_deep() {
 
 #[test]
 fn query_with_a_vector_of_the_wrong_size() {
-    answered_with_error(&json!({"id": "q", "query": [1, 2], "using": "given"}), "wrong_dimension", &["2", "4"]);
+    answered_with_error(
+        &json!({"id": "q", "query": [1, 2], "using": "given"}),
+        "wrong_dimension",
+        &["2", "4"],
+    );
 }
 
 #[test]
@@ -144,13 +168,21 @@ fn query_with_blank_text() {
 
 #[test]
 fn query_with_text_for_a_field_without_model() {
-    answered_with_error(&json!({"id": "q", "query": {"text": "x"}, "using": "given"}), "invalid_value", &["given"]);
+    answered_with_error(
+        &json!({"id": "q", "query": {"text": "x"}, "using": "given"}),
+        "invalid_value",
+        &["given"],
+    );
 }
 
 #[test]
 fn query_without_id_is_a_dead_letter() {
     let bench = Bench::start(&setup(1));
-    bench.memory.produce("queries", 0, Record { value: Some(b"{\"text\": \"x\"}".to_vec()), ..Record::default() });
+    bench.memory.produce(
+        "queries",
+        0,
+        Record { value: Some(b"{\"text\": \"x\"}".to_vec()), ..Record::default() },
+    );
     bench.memory.produce("queries", 0, Record { value: Some(b"\xff\xfe".to_vec()), ..Record::default() });
     let letters = bench.memory.wait_for("queries.dlq", 2, freshet_tests::drive::LIMIT);
     assert_eq!(header(&letters[0], headers::CODE), "missing_id");
@@ -161,7 +193,8 @@ fn query_without_id_is_a_dead_letter() {
 #[test]
 fn query_that_is_no_json_but_has_a_key_is_answered() {
     let bench = Bench::start(&setup(1));
-    let record = Record { key: Some(b"q".to_vec()), value: Some(b"{\"text\": ".to_vec()), ..Record::default() };
+    let record =
+        Record { key: Some(b"q".to_vec()), value: Some(b"{\"text\": ".to_vec()), ..Record::default() };
     bench.memory.produce("queries", 0, record);
     assert_eq!(bench.answer("q")["error"]["code"], "not_json");
     bench.finish();

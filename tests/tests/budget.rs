@@ -30,7 +30,10 @@ fn a_hundred_thousand_waiting_documents_stay_in_their_topic() {
     // Queries by vector need no model: they are answered while nothing can be embedded.
     let answer = bench.ask(&json!({"id": "by vector", "query": [1, 0, 0, 0], "using": "given"}));
     assert_eq!(answer["points"], json!([]));
-    assert!(bench.setup.gauge.records_peak.load(Ordering::SeqCst) <= 64, "two workers, 64 records each, none more");
+    assert!(
+        bench.setup.gauge.records_peak.load(Ordering::SeqCst) <= 64,
+        "two workers, 64 records each, none more"
+    );
     gate.allow(usize::MAX);
     let answer = bench.ask(&json!({"id": "all", "query": {"text": "harbour"}, "using": "bm25", "limit": 1,
         "consistency": "strong"}));

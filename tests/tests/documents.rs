@@ -55,9 +55,13 @@ fn a_vector_that_comes_and_goes_is_replaced_by_the_models() {
     let given = bench.ask(&by_vector("given"));
     assert!((given["points"][0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-6);
     bench.document(&json!({"id": "a", "text": "harbour"}));
-    let by_text = json!({"id": "text", "query": {"text": "harbour"}, "using": "dense", "consistency": "strong"});
+    let by_text =
+        json!({"id": "text", "query": {"text": "harbour"}, "using": "dense", "consistency": "strong"});
     let modelled = bench.ask(&by_text);
-    assert!((modelled["points"][0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-6, "the model's vector is back");
+    assert!(
+        (modelled["points"][0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-6,
+        "the model's vector is back"
+    );
     bench.finish();
 }
 
@@ -65,7 +69,9 @@ fn a_vector_that_comes_and_goes_is_replaced_by_the_models() {
 fn a_hit_explains_itself_in_every_stage() {
     let bench = Bench::start(&setup(2));
     for number in 0..6 {
-        bench.document(&json!({"id": format!("d{number}"), "text": format!("harbour {}", "berth ".repeat(number))}));
+        bench.document(
+            &json!({"id": format!("d{number}"), "text": format!("harbour {}", "berth ".repeat(number))}),
+        );
     }
     let answer = bench.ask(&json!({"id": "q", "consistency": "strong", "limit": 3,
         "prefetch": [{"prefetch": [{"query": {"text": "berth"}, "using": "bm25", "limit": 5},
@@ -77,8 +83,12 @@ fn a_hit_explains_itself_in_every_stage() {
     for (rank, point) in points.iter().enumerate() {
         assert_eq!(point["rerank"]["rank"], rank + 1);
         assert_eq!(point["rerank"]["score"], point["score"]);
-        let sum: f64 = point["legs"].as_array().unwrap().iter().filter_map(|leg| leg["contribution"].as_f64()).sum();
-        assert!((sum - point["fusion"]["score"].as_f64().unwrap()).abs() < 1e-9, "legs add up to the fusion: {point}");
+        let sum: f64 =
+            point["legs"].as_array().unwrap().iter().filter_map(|leg| leg["contribution"].as_f64()).sum();
+        assert!(
+            (sum - point["fusion"]["score"].as_f64().unwrap()).abs() < 1e-9,
+            "legs add up to the fusion: {point}"
+        );
     }
     let plain = bench.ask(&json!({"id": "p", "text": "berth", "explain": false, "with_payload": false}));
     let keys: Vec<&String> = plain["points"][0].as_object().unwrap().keys().collect();

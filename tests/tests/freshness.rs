@@ -14,7 +14,11 @@ fn strong_reads_everything_the_topic_held() {
         let id = format!("q{number}");
         let answer = bench.ask(&json!({"id": id, "text": "harbour", "limit": 100, "consistency": "strong",
             "plan": "bm25"}));
-        assert_eq!(answer["points"].as_array().unwrap().len(), number + 1, "after {number} documents: {answer}");
+        assert_eq!(
+            answer["points"].as_array().unwrap().len(),
+            number + 1,
+            "after {number} documents: {answer}"
+        );
     }
     bench.finish();
 }
@@ -25,11 +29,16 @@ fn a_query_waits_for_the_offsets_it_names_and_latest_does_not() {
     bench.memory.hold("documents", 0, 1);
     for id in ["a", "b"] {
         let value = json!({"id": id, "text": "harbour"}).to_string().into_bytes();
-        bench.memory.produce("documents", 0, Record { key: Some(id.into()), value: Some(value), ..Record::default() });
+        bench.memory.produce(
+            "documents",
+            0,
+            Record { key: Some(id.into()), value: Some(value), ..Record::default() },
+        );
     }
     let wanted = json!({"documents": {"0": 1}});
     bench.query(&json!({"id": "waits", "text": "harbour", "consistency": wanted, "plan": "bm25"}));
-    let sees_a = json!({"id": "sees a", "text": "harbour", "consistency": {"documents": {"0": 0}}, "plan": "bm25"});
+    let sees_a =
+        json!({"id": "sees a", "text": "harbour", "consistency": {"documents": {"0": 0}}, "plan": "bm25"});
     let first = bench.ask(&sees_a);
     assert_eq!(first["as_of"], json!({"documents": {"0": 0, "1": -1, "2": -1}}));
     assert_eq!(first["points"].as_array().unwrap().len(), 1);
@@ -60,7 +69,12 @@ fn headers_of_the_query_come_back_with_the_answer() {
     let bench = Bench::start(&setup(1));
     let headers = vec![("traceparent".to_owned(), Some(b"00-abc".to_vec())), ("x".to_owned(), None)];
     let value = json!({"id": "q", "text": "harbour"}).to_string().into_bytes();
-    let record = Record { key: Some(b"q".to_vec()), value: Some(value), headers: headers.clone(), ..Record::default() };
+    let record = Record {
+        key: Some(b"q".to_vec()),
+        value: Some(value),
+        headers: headers.clone(),
+        ..Record::default()
+    };
     bench.memory.produce("queries", 0, record);
     bench.answer("q");
     assert_eq!(bench.memory.records("answers")[0].headers, headers);

@@ -90,7 +90,8 @@ fn read(connector: &dyn Connector, topic: &str) -> Vec<Record> {
 /// Documents of a random script (refused ones and deletes among them), then queries that want all of them.
 fn records() -> (Vec<Record>, Vec<Record>) {
     let script = script::random(7, 20);
-    let documents = script.iter().flat_map(|step| step.documents.iter().map(|(_, record)| record.clone())).collect();
+    let documents =
+        script.iter().flat_map(|step| step.documents.iter().map(|(_, record)| record.clone())).collect();
     let queries = script.iter().flat_map(|step| &step.queries).map(|query| {
         let mut query = query.clone();
         query["consistency"] = "strong".into();
@@ -109,13 +110,24 @@ fn answers_of(connector: &Arc<dyn Connector>, config: freshet_config::Config) ->
     write(&**connector, &topics.documents, documents);
     write(&**connector, &topics.queries, queries);
     let setup = freshet::setup::Setup::load(config).unwrap();
-    run(setup, Arc::clone(connector), Until::CaughtUp, &Arc::new(Control::default()), &Arc::new(Progress::default())).unwrap();
+    run(
+        setup,
+        Arc::clone(connector),
+        Until::CaughtUp,
+        &Arc::new(Control::default()),
+        &Arc::new(Progress::default()),
+    )
+    .unwrap();
     let records = read(&**connector, &topics.answers);
     let mut answers: Vec<Answer> = records
         .iter()
         .map(|record| {
             let traceparent = ("traceparent".to_owned(), Some(b"00-1".to_vec()));
-            assert_eq!(record.headers, [traceparent, ("empty".to_owned(), None)], "headers come back as they were");
+            assert_eq!(
+                record.headers,
+                [traceparent, ("empty".to_owned(), None)],
+                "headers come back as they were"
+            );
             let answer: Answer = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
             assert_eq!(record.key.as_deref(), Some(answer.id.as_bytes()));
             answer
@@ -144,7 +156,9 @@ fn kafka_files_and_memory_give_the_same_answers() {
         let topics = config.topics.clone();
         assert_eq!(answers_of(&kafka, config), expected, "Kafka, {workers} workers");
         let refused = read(&*kafka, &format!("{}.dlq", topics.documents));
-        assert!(refused.iter().all(|letter| letter.value.as_deref() == Some(b"{\"id\": ")) && !refused.is_empty());
+        assert!(
+            refused.iter().all(|letter| letter.value.as_deref() == Some(b"{\"id\": ")) && !refused.is_empty()
+        );
         let committed = kafka.committed(&topics.queries).unwrap();
         assert_eq!(committed, kafka.end_offsets(&topics.queries).unwrap(), "the group's lag is zero");
     }
@@ -162,7 +176,14 @@ fn a_second_run_answers_only_what_is_new() {
     let letters = format!("{}.dlq", topics.documents);
     let refused = read(&*kafka, &letters).len();
     let setup = freshet::setup::Setup::load(config).unwrap();
-    run(setup, Arc::clone(&kafka), Until::CaughtUp, &Arc::new(Control::default()), &Arc::new(Progress::default())).unwrap();
+    run(
+        setup,
+        Arc::clone(&kafka),
+        Until::CaughtUp,
+        &Arc::new(Control::default()),
+        &Arc::new(Progress::default()),
+    )
+    .unwrap();
     assert_eq!(read(&*kafka, &topics.answers).len(), first + 1);
     assert_eq!(read(&*kafka, &letters).len(), refused, "dead letters are not written again");
 }
@@ -175,7 +196,8 @@ fn missing_topics_are_named() {
     let topics = config.topics.clone();
     let setup = freshet::setup::Setup::load(config).unwrap();
     let error =
-        run(setup, kafka, Until::CaughtUp, &Arc::new(Control::default()), &Arc::new(Progress::default())).unwrap_err();
+        run(setup, kafka, Until::CaughtUp, &Arc::new(Control::default()), &Arc::new(Progress::default()))
+            .unwrap_err();
     let text = error.to_string();
     for topic in [&topics.documents, &topics.queries, &topics.answers] {
         assert!(text.contains(topic.as_str()), "{text} does not name {topic}");
@@ -203,7 +225,8 @@ fn a_running_pipeline_answers_within_moments() {
     let answer = freshet::ask::ask(&kafka, &topics, &question, Duration::from_secs(60)).unwrap();
     assert!(answer.error.is_none() && !answer.points.is_empty());
     let ends = kafka.end_offsets(&topics.documents).unwrap();
-    let expected: BTreeMap<i32, i64> = ends.into_iter().map(|(partition, end)| (partition, end - 1)).collect();
+    let expected: BTreeMap<i32, i64> =
+        ends.into_iter().map(|(partition, end)| (partition, end - 1)).collect();
     assert_eq!(answer.as_of["documents"], expected);
     pipeline.finish();
 }

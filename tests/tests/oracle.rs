@@ -12,15 +12,26 @@ use freshet_tests::script::{self, Step};
 /// Scores are sums of few products of small numbers: f32 keeps them to this.
 const TOLERANCE: f64 = 1e-5;
 
-fn check(oracle: &Oracle, setup: &freshet::setup::Setup, query: &serde_json::Value, answer: &Answer, context: &str) {
+fn check(
+    oracle: &Oracle,
+    setup: &freshet::setup::Setup,
+    query: &serde_json::Value,
+    answer: &Answer,
+    context: &str,
+) {
     assert!(answer.error.is_none(), "{context}: {:?}", answer.error);
-    let query = Query::parse(&query_record(query), &setup.config.queries.limits).unwrap_or_else(|e| panic!("{}", e.fault));
+    let query = Query::parse(&query_record(query), &setup.config.queries.limits)
+        .unwrap_or_else(|e| panic!("{}", e.fault));
     let expected = oracle.answer(&query, &answer.as_of["documents"]);
-    let found: Vec<(String, f64)> = answer.points.iter().map(|point| (point.id.clone(), point.score)).collect();
+    let found: Vec<(String, f64)> =
+        answer.points.iter().map(|point| (point.id.clone(), point.score)).collect();
     let ids = |list: &[(String, f64)]| list.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&found), ids(&expected), "{context}: {query:?}\nfound {found:?}\nexpected {expected:?}");
     for ((id, score), (_, right)) in found.iter().zip(&expected) {
-        assert!((score - right).abs() <= TOLERANCE, "{context}: {id} scored {score}, expected {right}: {query:?}");
+        assert!(
+            (score - right).abs() <= TOLERANCE,
+            "{context}: {id} scored {score}, expected {right}: {query:?}"
+        );
     }
 }
 
@@ -53,11 +64,18 @@ fn step_by_step_answers_equal_the_oracle_for_any_number_of_workers() {
         for workers in [1, 2, 4] {
             let setup = setup(workers);
             let (log, answers) = play(&script, &setup);
-            assert_eq!(answers.len(), queries.len(), "seed {seed}, {workers} workers: every query is answered once");
+            assert_eq!(
+                answers.len(),
+                queries.len(),
+                "seed {seed}, {workers} workers: every query is answered once"
+            );
             let oracle = Oracle::new(&setup, log);
             for answer in &answers {
                 let context = format!("seed {seed}, {workers} workers, query {}", answer.id);
-                assert_eq!(answer.as_of["documents"], ends[&answer.id], "{context}: strong is all and only that");
+                assert_eq!(
+                    answer.as_of["documents"], ends[&answer.id],
+                    "{context}: strong is all and only that"
+                );
                 check(&oracle, &setup, &queries[&answer.id], answer, &context);
             }
             let bytes: Vec<String> = answers.into_iter().map(timeless).collect();

@@ -46,7 +46,9 @@ impl Ledger {
 
     /// Whether at least these offsets are reflected. A partition nobody has heard of is not.
     pub fn covers(as_of: &AsOf, needs: &BTreeMap<Partition, Offset>) -> bool {
-        needs.iter().all(|(partition, offset)| *offset < 0 || as_of.get(partition).is_some_and(|last| last >= offset))
+        needs
+            .iter()
+            .all(|(partition, offset)| *offset < 0 || as_of.get(partition).is_some_and(|last| last >= offset))
     }
 
     /// No tick before `since` will be asked for.

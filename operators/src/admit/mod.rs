@@ -55,7 +55,8 @@ pub fn admit<'scope>(
     let (admitted_out, admitted) = builder.new_output();
     let (refused_out, refused) = builder.new_output();
     // Bindings and progress of the indexes send nothing on: they only tell which ticks are closed.
-    let mut bindings_in = builder.new_input_connection::<Vec<Binding>, _, _>(bindings.broadcast(), Pipeline, []);
+    let mut bindings_in =
+        builder.new_input_connection::<Vec<Binding>, _, _>(bindings.broadcast(), Pipeline, []);
     let mut applied_in = builder.new_input_connection::<Vec<()>, _, _>(applied, Pipeline, []);
     let mut admitted_out = OutputBuilder::from(admitted_out);
     let mut refused_out = OutputBuilder::from(refused_out);
@@ -81,7 +82,10 @@ pub fn admit<'scope>(
                 }
             });
             for (ticket, needs) in ends.answered() {
-                waiting.iter_mut().filter(|w| w.query.ticket == ticket).for_each(|w| w.needs = Some(needs.clone()));
+                waiting
+                    .iter_mut()
+                    .filter(|w| w.query.ticket == ticket)
+                    .for_each(|w| w.needs = Some(needs.clone()));
             }
             let open = |input: usize| frontiers[input].frontier().first().copied().unwrap_or(Time::MAX);
             let closed = ledger.newest_closed(open(1).min(open(2)));

@@ -84,7 +84,10 @@ pub fn consume_documents<'scope>(
                 let (records, bindings, full) = consumer.poll(tick);
                 let some = !(records.is_empty() && bindings.is_empty());
                 let origin = |r: &Record| Origin { worker, partition: r.partition, offset: r.offset };
-                records_out.activate().session(records_cap).give_iterator(records.into_iter().map(|r| (origin(&r), r)));
+                records_out
+                    .activate()
+                    .session(records_cap)
+                    .give_iterator(records.into_iter().map(|r| (origin(&r), r)));
                 bindings_out.activate().session(bindings_cap).give_iterator(bindings.into_iter());
                 if some {
                     records_cap.downgrade(&(tick + 1));

@@ -62,7 +62,8 @@ pub fn consume_queries<'scope>(
                 held = None;
             }
             let Some(capability) = held.as_mut() else { return };
-            let closed = frontiers[0].frontier().first().map_or(*capability.time(), |open| open.saturating_sub(1));
+            let closed =
+                frontiers[0].frontier().first().map_or(*capability.time(), |open| open.saturating_sub(1));
             if closed > *capability.time() {
                 capability.downgrade(&closed);
             }

@@ -7,8 +7,8 @@ use freshet_schemas::{
     DocumentChange, DocumentSpec, Fault, Offset, Partition, Query, QueryLimits, Record, dead_letter,
 };
 use timely::dataflow::StreamVec;
-use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::core::OkErr;
+use timely::dataflow::operators::vec::Map;
 
 use crate::index::Time;
 use crate::message::{DeadLetter, DocumentRecord, Origin, QueryRecord};
@@ -55,10 +55,10 @@ pub fn decode_documents<'scope>(
                 Ok(DocumentRecord { origin, id: document.id.clone(), document: Some(document), record })
             }
             Ok(DocumentChange::Delete(id)) => Ok(DocumentRecord { origin, id, document: None, record }),
-            Err(fault) => Err(letters.letter(origin, &record, "decode", &fault)),
+            Err(fault) => Err(letters.letter(origin, &record, "decode", &fault).map(Box::new)),
         }
     });
-    (documents, refused.flat_map(|letter| letter))
+    (documents, refused.flat_map(|letter| letter.map(|letter| *letter)))
 }
 
 /// Decodes queries. A faulty query with a known id goes on to its error answer; one without becomes a dead letter.
@@ -72,10 +72,10 @@ pub fn decode_queries<'scope>(
             Ok(query) => (query.id.clone(), Ok(query)),
             Err(refusal) => match refusal.id {
                 Some(id) => (id, Err(refusal.fault)),
-                None => return Err(letters.letter(origin, &record, "decode", &refusal.fault)),
+                None => return Err(letters.letter(origin, &record, "decode", &refusal.fault).map(Box::new)),
             },
         };
         Ok(QueryRecord { origin, id, headers: record.headers.clone(), read_at_us, query, record })
     });
-    (queries, refused.flat_map(|letter| letter))
+    (queries, refused.flat_map(|letter| letter.map(|letter| *letter)))
 }

@@ -54,8 +54,10 @@ impl Assembler {
 
     fn wanted_of(&self, model: usize, delta: &DocumentDelta, put: &DeltaPut) -> Option<Wanted> {
         let fields = self.fields.iter().filter(|field| field.model() == Some(model));
-        let fields: Vec<_> = fields.filter(|field| !put.document.vectors.contains_key(&field.spec.name)).collect();
-        let missing = |number: usize| fields.iter().any(|field| self.kept(field, delta, put, number).is_none());
+        let fields: Vec<_> =
+            fields.filter(|field| !put.document.vectors.contains_key(&field.spec.name)).collect();
+        let missing =
+            |number: usize| fields.iter().any(|field| self.kept(field, delta, put, number).is_none());
         let numbers: Vec<usize> = (0..put.chunks.len()).filter(|&number| missing(number)).collect();
         if fields.is_empty() || numbers.is_empty() {
             return None;
@@ -90,7 +92,9 @@ impl Assembler {
         let shard = shard_of(&delta.id, self.shards);
         let Some(put) = &delta.put else {
             let indexed = self.failed.remove(&delta.id).unwrap_or(delta.existed);
-            return Ok(indexed.then(|| RoutedChange { shard, change: ShardChange::Remove { id: delta.id.clone() } }));
+            return Ok(
+                indexed.then(|| RoutedChange { shard, change: ShardChange::Remove { id: delta.id.clone() } })
+            );
         };
         let failure = rows.values().flat_map(BTreeMap::values).find_map(|row| row.as_ref().err());
         if let Some(reason) = failure {
@@ -124,15 +128,19 @@ impl Assembler {
             return match vector {
                 VectorValue::Sparse(_) if kept => FieldPut::KeepSparse,
                 VectorValue::Sparse(vector) => FieldPut::Sparse(vector.clone()),
-                VectorValue::Dense(_) | VectorValue::Multi(_) if kept => FieldPut::Rows(vec![RowPut::Keep(0)]),
-                VectorValue::Dense(_) | VectorValue::Multi(_) => {
-                    field.given_row(vector).map_or(FieldPut::None, |row| FieldPut::Rows(vec![RowPut::New(row)]))
+                VectorValue::Dense(_) | VectorValue::Multi(_) if kept => {
+                    FieldPut::Rows(vec![RowPut::Keep(0)])
                 }
+                VectorValue::Dense(_) | VectorValue::Multi(_) => field
+                    .given_row(vector)
+                    .map_or(FieldPut::None, |row| FieldPut::Rows(vec![RowPut::New(row)])),
             };
         }
         match &field.source {
             FieldSource::Given => FieldPut::None,
-            FieldSource::Terms(_) if put.text_kept && !whole && !put.vectors_gone.contains(name) => FieldPut::KeepSparse,
+            FieldSource::Terms(_) if put.text_kept && !whole && !put.vectors_gone.contains(name) => {
+                FieldPut::KeepSparse
+            }
             FieldSource::Terms(analyzer) => FieldPut::Sparse(analyzer.document(&put.document.text)),
             FieldSource::Model(model) => {
                 let embedded = rows.get(model);

@@ -92,7 +92,9 @@ pub fn embed_documents<'scope>(
                 for slot in tick.slots {
                     let Some(Pending { delta, rows, .. }) = desk.pending.remove(&slot) else { continue };
                     match assembler.assemble(&delta, rows) {
-                        Ok(change) => changes_out.activate().session(&tick.changes).give_iterator(change.into_iter()),
+                        Ok(change) => {
+                            changes_out.activate().session(&tick.changes).give_iterator(change.into_iter())
+                        }
                         Err(reason) => {
                             let fault = Fault::whole(FaultCode::ModelFailed, reason);
                             let letter = dead.letter(delta.origin, &delta.record, "embed", &fault);

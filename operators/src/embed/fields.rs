@@ -51,7 +51,9 @@ impl VectorField {
     pub fn given_row(&self, vector: &VectorValue) -> Option<RowVector> {
         match vector {
             VectorValue::Dense(vector) => Some(RowVector::Dense(self.fitted(vector.clone()))),
-            VectorValue::Multi(rows) => Some(RowVector::Multi(quantize(unit_rows(rows).into_iter(), self.spec.size))),
+            VectorValue::Multi(rows) => {
+                Some(RowVector::Multi(quantize(unit_rows(rows).into_iter(), self.spec.size)))
+            }
             VectorValue::Sparse(_) => None,
         }
     }

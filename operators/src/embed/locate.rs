@@ -78,7 +78,8 @@ pub(super) fn locate_in(
         candidates.push((PathBuf::from(name), "path"));
     }
     candidates.extend(places.models.iter().map(|models| (models.join(short), "FRESHET_MODELS")));
-    candidates.extend(places.roots.iter().map(|root| (root.join("vendor/models").join(short), "vendor/models")));
+    candidates
+        .extend(places.roots.iter().map(|root| (root.join("vendor/models").join(short), "vendor/models")));
     if let Some((folder, place)) = candidates.iter().find(|(folder, _)| folder.is_dir()) {
         return Ok(Located { folder: folder.clone(), place });
     }
@@ -110,7 +111,8 @@ pub(super) fn pull_into<P: Progress>(
     mut progress: impl FnMut(&str) -> P,
     places: &Places,
 ) -> Result<PathBuf, EmbedError> {
-    let refuse = |file: &str, reason| EmbedError::Fetch { name: name.to_owned(), file: file.to_owned(), reason };
+    let refuse =
+        |file: &str, reason| EmbedError::Fetch { name: name.to_owned(), file: file.to_owned(), reason };
     let Some(model) = known(name) else {
         return Err(refuse("", format!("the name is not known; known names: {}", known_names())));
     };
@@ -118,13 +120,17 @@ pub(super) fn pull_into<P: Progress>(
         return Err(refuse(model.file, "HF_HUB_OFFLINE is set; unset it to fetch from the hub".to_owned()));
     }
     let Some(cache) = &places.cache else {
-        return Err(refuse(model.file, "there is no home folder; set HF_HOME to a folder for the cache".to_owned()));
+        return Err(refuse(
+            model.file,
+            "there is no home folder; set HF_HOME to a folder for the cache".to_owned(),
+        ));
     };
     let mut api = ApiBuilder::from_cache(cache.clone()).with_progress(false);
     if let Some(endpoint) = &places.endpoint {
         api = api.with_endpoint(endpoint.clone());
     }
-    let remote = api.build().map_err(|e| refuse(model.file, e.to_string()))?.model(model.repository.to_owned());
+    let remote =
+        api.build().map_err(|e| refuse(model.file, e.to_string()))?.model(model.repository.to_owned());
     for (file, needed) in model.files() {
         if repository(cache, model).get(file).is_some() {
             continue;

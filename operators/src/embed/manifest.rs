@@ -93,7 +93,11 @@ impl Manifest {
         for file in [manifest.file.as_path(), Path::new("tokenizer.json")] {
             if !folder.join(file).is_file() {
                 let found = format!("no file \"{}\"", file.display());
-                return Err(misfit(folder, found, &format!("\"{}\" and \"tokenizer.json\"", manifest.file.display())));
+                return Err(misfit(
+                    folder,
+                    found,
+                    &format!("\"{}\" and \"tokenizer.json\"", manifest.file.display()),
+                ));
             }
         }
         Ok(manifest)
@@ -129,8 +133,12 @@ impl Manifest {
             return Err(misfit(folder, "no model file".to_owned(), &expected));
         };
         let pooling = match (json::<PoolingConfig>(folder, "1_Pooling/config.json")?, registered) {
-            (Some(PoolingConfig { pooling_mode_mean_tokens: true, pooling_mode_cls_token: false }), _) => Pooling::Mean,
-            (Some(PoolingConfig { pooling_mode_mean_tokens: false, pooling_mode_cls_token: true }), _) => Pooling::Cls,
+            (Some(PoolingConfig { pooling_mode_mean_tokens: true, pooling_mode_cls_token: false }), _) => {
+                Pooling::Mean
+            }
+            (Some(PoolingConfig { pooling_mode_mean_tokens: false, pooling_mode_cls_token: true }), _) => {
+                Pooling::Cls
+            }
             (Some(_), _) => {
                 let found = "another pooling, or more than one".to_owned();
                 return Err(misfit(&folder.join("1_Pooling/config.json"), found, "mean or CLS pooling"));
@@ -152,7 +160,9 @@ impl Manifest {
             license: registered.map(|model| model.license.to_owned()),
             pooling,
             normalize,
-            max_tokens: public_max_tokens(folder)?.or(registered.map(|model| model.max_tokens)).unwrap_or(512),
+            max_tokens: public_max_tokens(folder)?
+                .or(registered.map(|model| model.max_tokens))
+                .unwrap_or(512),
             query_prefix: registered.map_or("", |model| model.query_prefix).to_owned(),
             passage_prefix: registered.map_or("", |model| model.passage_prefix).to_owned(),
             file: PathBuf::from(file),
@@ -162,7 +172,8 @@ impl Manifest {
 
 /// The limit of sentence-transformers, which is often below what the positions of the model allow.
 fn public_max_tokens(folder: &Path) -> Result<Option<usize>, EmbedError> {
-    let sentence = json::<SentenceConfig>(folder, "sentence_bert_config.json")?.and_then(|c| c.max_seq_length);
+    let sentence =
+        json::<SentenceConfig>(folder, "sentence_bert_config.json")?.and_then(|c| c.max_seq_length);
     let positions = json::<TransformerConfig>(folder, "config.json")?.and_then(|c| c.max_position_embeddings);
     Ok(sentence.or(positions))
 }

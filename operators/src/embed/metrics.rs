@@ -50,7 +50,10 @@ impl EmbedMetrics {
             tokens: IntCounter::new(name("tokens_total"), "tokens run, without padding")?,
             padding: IntCounter::new(name("padding_tokens_total"), "padding run")?,
             batches: IntCounter::new(name("batches_total"), "batches run")?,
-            busy_seconds: Counter::new(name("busy_seconds_total"), "time of threads spent tokenising and running")?,
+            busy_seconds: Counter::new(
+                name("busy_seconds_total"),
+                "time of threads spent tokenising and running",
+            )?,
             queued: IntGaugeVec::new(Opts::new(name("queue_texts"), "texts waiting for a thread"), &labels)?,
         })
     }

@@ -52,7 +52,8 @@ impl OnnxModel {
         let session = open(&file)?;
         let signature = Signature { padding, ..examine(&session, &file)? };
         let mut runner = OnnxRunner { session, signature: signature.clone() };
-        let probe = encode(&cutting, "", "probe").map_err(|e| misfit(folder, e, "a tokenizer that reads \"probe\""))?;
+        let probe = encode(&cutting, "", "probe")
+            .map_err(|e| misfit(folder, e, "a tokenizer that reads \"probe\""))?;
         let hidden = runner.run(&[&probe]).map_err(|e| misfit(&file, e, "a model that runs"))?;
         let special = plain.encode("", true).map_err(|e| misfit(folder, e.to_string(), "a tokenizer"))?.len();
         let info = ModelInfo {
@@ -127,18 +128,25 @@ impl Runner for OnnxRunner {
                 "attention_mask" => std::mem::take(&mut mask),
                 _ => vec![0; cells], // token_type_ids: one segment
             };
-            let tensor = Tensor::from_array(([batch.len(), longest], values)).map_err(|error| error.to_string())?;
+            let tensor =
+                Tensor::from_array(([batch.len(), longest], values)).map_err(|error| error.to_string())?;
             inputs.push((name, tensor.into()));
         }
         let outputs = self.session.run(inputs).map_err(|error| error.to_string())?;
         let output = outputs.get(&self.signature.output).ok_or("the model gave no output")?;
         let (shape, values) = output.try_extract_tensor::<f32>().map_err(|error| error.to_string())?;
         let dim = match **shape {
-            [texts, tokens, dim] if fits(texts, batch.len()) && fits(tokens, longest) => usize::try_from(dim).ok(),
+            [texts, tokens, dim] if fits(texts, batch.len()) && fits(tokens, longest) => {
+                usize::try_from(dim).ok()
+            }
             _ => None,
         };
         let dim = dim.filter(|dim| *dim > 0).ok_or_else(|| {
-            format!("output \"{}\" has shape {shape:?}, expected [{}, {longest}, dim]", self.signature.output, batch.len())
+            format!(
+                "output \"{}\" has shape {shape:?}, expected [{}, {longest}, dim]",
+                self.signature.output,
+                batch.len()
+            )
         })?;
         Ok(Hidden { longest, dim, values: values.to_vec() })
     }
@@ -185,14 +193,21 @@ fn examine(session: &Session, file: &Path) -> Result<Signature, EmbedError> {
         return Ok(Signature { inputs, output: output.name().to_owned(), padding: 0 });
     }
     let found: Vec<String> = outputs.iter().map(|o| format!("\"{}\": {}", o.name(), o.dtype())).collect();
-    Err(misfit(file, format!("outputs {}", found.join(", ")), "an f32 output of rank 3, [batch, tokens, dim]"))
+    Err(misfit(
+        file,
+        format!("outputs {}", found.join(", ")),
+        "an f32 output of rank 3, [batch, tokens, dim]",
+    ))
 }
 
 /// Rank of a tensor of f32.
 fn rank(kind: &ValueType) -> Option<usize> {
     match kind {
         ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => Some(shape.len()),
-        ValueType::Tensor { .. } | ValueType::Sequence(_) | ValueType::Map { .. } | ValueType::Optional(_) => None,
+        ValueType::Tensor { .. }
+        | ValueType::Sequence(_)
+        | ValueType::Map { .. }
+        | ValueType::Optional(_) => None,
     }
 }
 
@@ -210,7 +225,8 @@ struct Tokenizers {
 /// public files often pad every text to a fixed length or cut below the model's limit.
 fn tokenizers(folder: &Path, max_tokens: usize) -> Result<Tokenizers, EmbedError> {
     let path = folder.join("tokenizer.json");
-    let bad = |error: tokenizers::Error| misfit(&path, error.to_string(), "a tokenizer of Hugging Face tokenizers");
+    let bad =
+        |error: tokenizers::Error| misfit(&path, error.to_string(), "a tokenizer of Hugging Face tokenizers");
     let mut plain = Tokenizer::from_file(&path).map_err(bad)?;
     let padding = plain.get_padding().map_or(0, |padding| padding.pad_id);
     plain.with_padding(None);
@@ -226,7 +242,8 @@ fn encode(tokenizer: &Tokenizer, prefix: &str, text: &str) -> Result<Vec<u32>, S
         "" => tokenizer.encode_fast(text, true),
         prefix => tokenizer.encode_fast(format!("{prefix}{text}"), true),
     };
-    let ids = encoding.map_err(|error| format!("the tokenizer cannot read the text: {error}"))?.get_ids().to_vec();
+    let ids =
+        encoding.map_err(|error| format!("the tokenizer cannot read the text: {error}"))?.get_ids().to_vec();
     if ids.is_empty() { Err("the text has no tokens".to_owned()) } else { Ok(ids) }
 }
 

@@ -51,7 +51,8 @@ pub fn embed_queries<'scope>(
     let mut ready_out = OutputBuilder::from(ready_out);
     let mut refused_out = OutputBuilder::from(refused_out);
     builder.build(move |_| {
-        let mut desk = Desk { fields, wake, results: channel(), unsent: VecDeque::new(), pending: BTreeMap::new() };
+        let mut desk =
+            Desk { fields, wake, results: channel(), unsent: VecDeque::new(), pending: BTreeMap::new() };
         move |_frontiers| {
             let mut touched = Vec::new();
             input.for_each(|cap, data| {
@@ -198,6 +199,8 @@ fn place(texts: &mut Vec<String>, text: String) -> usize {
 fn probe(field: &VectorField, embedding: Embedding) -> Probe {
     match field.spec.kind {
         VectorKind::Multi => Probe::Multi(embedding.rows.unwrap_or_default()),
-        VectorKind::Dense | VectorKind::Sparse => field.given_probe(freshet_schemas::VectorValue::Dense(embedding.dense)),
+        VectorKind::Dense | VectorKind::Sparse => {
+            field.given_probe(freshet_schemas::VectorValue::Dense(embedding.dense))
+        }
     }
 }

@@ -34,9 +34,9 @@ pub fn environment() -> Result<Environment, EmbedError> {
 fn start() -> Result<Environment, (String, Vec<String>)> {
     let (library, looked) = library();
     // Telemetry is for Windows builds only; off all the same.
-    let built = ort::init_from(&library)
-        .map_err(|error| error.to_string())
-        .and_then(|builder| builder.with_name("freshet").with_telemetry(false).build().map_err(|e| e.to_string()));
+    let built = ort::init_from(&library).map_err(|error| error.to_string()).and_then(|builder| {
+        builder.with_name("freshet").with_telemetry(false).build().map_err(|e| e.to_string())
+    });
     built.map_err(|reason| (reason, looked))
 }
 

@@ -181,7 +181,8 @@ impl Shared {
 
     fn take(&self, state: &mut State, priority: Priority) -> Option<Portion> {
         // About four bytes a token in languages with spaces; only the size of a portion hangs on it.
-        let tokens = |model: usize, text: &str| (text.len() / 4 + 2).min(self.backends[model].info().max_tokens);
+        let tokens =
+            |model: usize, text: &str| (text.len() / 4 + 2).min(self.backends[model].info().max_tokens);
         let share = Share { threads: self.threads, tokens_max: self.batch_tokens_max, tokens: &tokens };
         let portion = state.queue.take(priority, &share);
         self.show_queued(state, priority);

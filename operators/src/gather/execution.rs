@@ -207,7 +207,8 @@ impl Execution {
             let Some((rank, ranked)) = place(number) else { continue };
             let score = ranked.hit.score;
             // Where a leg stands among the lists that the last fusion took.
-            let summand = fusion.and_then(|f| stages[f].from.iter().position(|&from| usize::from(from) == number));
+            let summand =
+                fusion.and_then(|f| stages[f].from.iter().position(|&from| usize::from(from) == number));
             match stage.work {
                 Work::Fuse(_) => point.fusion = Some(FusionScore { rank, score }),
                 Work::Rescore { .. } if summand.is_none() => point.rerank = Some(RerankScore { rank, score }),

@@ -73,7 +73,10 @@ pub fn gather<'scope>(
                         continue;
                     }
                     if execution.rounds() > round + 1 {
-                        next_out.activate().session(&cap).give_iterator(execution.requests(round + 1).into_iter());
+                        next_out
+                            .activate()
+                            .session(&cap)
+                            .give_iterator(execution.requests(round + 1).into_iter());
                     } else {
                         done_out.activate().session(&cap).give_iterator(execution.fetches().into_iter());
                     }
@@ -97,7 +100,8 @@ pub fn answer<'scope>(
                 for reply in data.drain(..) {
                     let mut executions = executions.borrow_mut();
                     let ticket = reply.ticket;
-                    let complete = executions.get_mut(&ticket).is_some_and(|execution| execution.fetched(reply));
+                    let complete =
+                        executions.get_mut(&ticket).is_some_and(|execution| execution.fetched(reply));
                     if complete && let Some(execution) = executions.remove(&ticket) {
                         session.give(execution.into_answer());
                     }

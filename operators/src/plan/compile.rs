@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use freshet_schemas::{Ask, Fault, FaultCode, Fusion, Node, NodeQuery, Query, VectorKind, VectorSpec, VectorValue};
+use freshet_schemas::{
+    Ask, Fault, FaultCode, Fusion, Node, NodeQuery, Query, VectorKind, VectorSpec, VectorValue,
+};
 use serde::{Deserialize, Serialize};
 
 /// A query's stages. Invariants: a stage comes after those it takes from; the last one is the root; no two are equal.
@@ -156,7 +158,9 @@ impl Compiler<'_> {
     /// Field and input number of a searching or rescoring node.
     fn input(&mut self, node: &Node, query: Option<&NodeQuery>) -> Result<(u16, u16), Fault> {
         let name = node.using.as_deref().unwrap_or_default();
-        let Some((field, (_, spec))) = self.plans.fields.iter().enumerate().find(|(_, (known, _))| *known == name) else {
+        let Some((field, (_, spec))) =
+            self.plans.fields.iter().enumerate().find(|(_, (known, _))| *known == name)
+        else {
             let known: Vec<_> = self.plans.fields.keys().map(String::as_str).collect();
             let message = format!("vector \"{name}\" is not configured; known: {}", known.join(", "));
             return Err(Fault::field(FaultCode::UnknownVector, "using", message));
@@ -202,12 +206,19 @@ mod tests {
     use freshet_schemas::Params;
 
     fn leaf(using: &str) -> Node {
-        Node { prefetch: vec![], query: None, using: Some(using.into()), limit: 100, params: Params::default() }
+        Node {
+            prefetch: vec![],
+            query: None,
+            using: Some(using.into()),
+            limit: 100,
+            params: Params::default(),
+        }
     }
 
     fn plans(node: Node) -> Plans {
         let spec = |kind| VectorSpec { kind, size: None, from_text: true };
-        let fields = [("bm25", VectorKind::Sparse), ("colbert", VectorKind::Multi), ("dense", VectorKind::Dense)];
+        let fields =
+            [("bm25", VectorKind::Sparse), ("colbert", VectorKind::Multi), ("dense", VectorKind::Dense)];
         let fields = fields.into_iter().map(|(name, kind)| (name.to_owned(), spec(kind))).collect();
         Plans::new(fields, BTreeMap::from([("default".into(), node)]))
     }

@@ -130,7 +130,10 @@ impl Producer {
                 None
             }
             (Err(reason), Some(id)) => {
-                let message = format!("the answer of {} bytes could not be written: {reason}", outgoing.record.size_bytes());
+                let message = format!(
+                    "the answer of {} bytes could not be written: {reason}",
+                    outgoing.record.size_bytes()
+                );
                 let text = error_answer(&id, Fault::whole(FaultCode::NotWritten, message));
                 let record = answer_record(&id, &text, 0, outgoing.record.headers);
                 Some(Outgoing { topic: outgoing.topic, record, settles: outgoing.settles, answers: None })
@@ -148,5 +151,11 @@ impl Producer {
 fn answer_record(id: &str, answer: &[u8], took_us: u64, headers: Headers) -> Record {
     let mut answer = Answer::from_json(answer).expect("answers are written by this program");
     answer.took_seconds = Duration::from_micros(took_us).as_secs_f64();
-    Record { partition: 0, offset: 0, key: Some(id.as_bytes().to_vec()), value: Some(answer.to_json()), headers }
+    Record {
+        partition: 0,
+        offset: 0,
+        key: Some(id.as_bytes().to_vec()),
+        value: Some(answer.to_json()),
+        headers,
+    }
 }

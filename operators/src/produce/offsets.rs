@@ -36,14 +36,20 @@ impl Offsets {
 
     /// Next offsets such that every query before them is settled.
     pub fn committable(&self) -> BTreeMap<Partition, Offset> {
-        let first_open = |partition: &Partition| self.open.get(partition).and_then(|open| open.first()).copied();
-        self.next.iter().map(|(&partition, &next)| (partition, first_open(&partition).unwrap_or(next))).collect()
+        let first_open =
+            |partition: &Partition| self.open.get(partition).and_then(|open| open.first()).copied();
+        self.next
+            .iter()
+            .map(|(&partition, &next)| (partition, first_open(&partition).unwrap_or(next)))
+            .collect()
     }
 
     /// Whether every query before these offsets is settled.
     pub fn reached(&self, targets: &BTreeMap<Partition, Offset>) -> bool {
         let done = self.committable();
-        targets.iter().all(|(partition, target)| *target == 0 || done.get(partition).is_some_and(|next| next >= target))
+        targets
+            .iter()
+            .all(|(partition, target)| *target == 0 || done.get(partition).is_some_and(|next| next >= target))
     }
 }
 

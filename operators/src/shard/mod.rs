@@ -39,7 +39,8 @@ pub fn index<'scope>(
         let mut open: BTreeMap<Time, (Capability<Time>, BTreeMap<u32, Vec<ShardChange>>)> = BTreeMap::new();
         move |(input, frontier), output| {
             input.for_each(|cap, data| {
-                let (_, by_shard) = open.entry(*cap.time()).or_insert_with(|| (cap.retain(0), BTreeMap::new()));
+                let (_, by_shard) =
+                    open.entry(*cap.time()).or_insert_with(|| (cap.retain(0), BTreeMap::new()));
                 for routed in data.drain(..) {
                     by_shard.entry(routed.shard).or_default().push(routed.change);
                 }
@@ -50,7 +51,9 @@ pub fn index<'scope>(
                 let mut session = output.session(&cap);
                 for (shard, changes) in by_shard {
                     match shards.borrow_mut().apply(shard, time, changes) {
-                        Ok(statistics) => session.give_iterator(statistics.into_iter().map(|(s, d)| (s, time, d))),
+                        Ok(statistics) => {
+                            session.give_iterator(statistics.into_iter().map(|(s, d)| (s, time, d)))
+                        }
                         // An index that missed a change is wrong for good: better none.
                         Err(error) => control.fail(&error),
                     }

@@ -20,7 +20,8 @@ impl Shards {
     /// No shards yet, of these fields.
     pub fn new(fields: Vec<FieldSpec>) -> Self {
         let counted = (0u16..).zip(&fields).filter(|(_, f)| matches!(f.scoring, Scoring::Bm25 { .. }));
-        let counted = counted.filter(|(_, f)| f.kind == VectorKind::Sparse).map(|(number, _)| number).collect();
+        let counted =
+            counted.filter(|(_, f)| f.kind == VectorKind::Sparse).map(|(number, _)| number).collect();
         Self { fields, counted, shards: BTreeMap::new() }
     }
 
@@ -36,7 +37,9 @@ impl Shards {
     ) -> Result<Vec<(Statistic, isize)>, IndexError> {
         let shard = match self.shards.entry(shard) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Shard::new(self.fields.clone())?),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(Shard::new(self.fields.clone())?)
+            }
         };
         let mut statistics = Vec::new();
         for &field in &self.counted {

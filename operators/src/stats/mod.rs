@@ -15,9 +15,9 @@ pub use weigh::{WeighedQuery, bm25_weight, weigh};
 use differential_dataflow::AsCollection;
 use differential_dataflow::hashable::Hashable;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::cursor::Cursor;
 use differential_dataflow::trace::implementations::KeySpine;
-use differential_dataflow::trace::TraceReader;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::operator::Operator;
@@ -34,7 +34,12 @@ pub fn statistics<'scope>(
 ) -> (StatisticsTrace, StreamVec<'scope, Time, ()>) {
     let Arranged { stream, trace } = changes.as_collection().arrange_by_self_named("Statistics");
     let applied = stream.unary(Pipeline, "Applied", |_, _| {
-        move |input, _output: &mut timely::dataflow::operators::generic::OutputBuilderSession<'_, _, timely::container::CapacityContainerBuilder<Vec<()>>>| {
+        move |input,
+              _output: &mut timely::dataflow::operators::generic::OutputBuilderSession<
+            '_,
+            _,
+            timely::container::CapacityContainerBuilder<Vec<()>>,
+        >| {
             input.for_each(|_, _| {});
         }
     });

@@ -11,7 +11,9 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::index::{Probe, Scoring, Time};
-use crate::message::{AdmittedQuery, Prepared, PreparedQuery, Statistic, StatisticAsk, StatisticReply, Ticket};
+use crate::message::{
+    AdmittedQuery, Prepared, PreparedQuery, Statistic, StatisticAsk, StatisticReply, Ticket,
+};
 use crate::stats::{StatisticsTrace, lookup};
 
 /// A query with everything it searches with.
@@ -117,7 +119,8 @@ fn weighed(query: PreparedQuery, known: &BTreeMap<Statistic, i64>, scoring: &[Sc
 
 fn bm25_probe(field: u16, terms: &SparseVector, value: impl Fn(Statistic) -> i64, scoring: Scoring) -> Probe {
     let documents = value(Statistic::Documents(field));
-    let length_mean = if documents > 0 { value(Statistic::Length(field)) as f64 / documents as f64 } else { 0.0 };
+    let length_mean =
+        if documents > 0 { value(Statistic::Length(field)) as f64 / documents as f64 } else { 0.0 };
     let k1 = match scoring {
         Scoring::Bm25 { k1, .. } => k1,
         Scoring::Dot => 0.0,

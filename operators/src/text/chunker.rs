@@ -66,7 +66,8 @@ impl Chunker {
         let Some((tokenizer, settings)) = &self.windows else {
             return Ok(std::iter::once(0..text.len()).collect());
         };
-        let encoding = tokenizer.encode(text, false).map_err(|error| TextError::Tokenizer(error.to_string()))?;
+        let encoding =
+            tokenizer.encode(text, false).map_err(|error| TextError::Tokenizer(error.to_string()))?;
         let atoms = atoms(&encoding, text, settings.tokens_max.get());
         Ok(windows(&atoms, text.len(), *settings))
     }

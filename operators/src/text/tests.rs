@@ -61,9 +61,11 @@ fn wordpiece() -> Tokenizer {
 
 /// Each byte a token: most characters are more than one.
 fn bytes() -> Tokenizer {
-    let mut alphabet: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+    let mut alphabet: Vec<char> =
+        tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
-    let vocab: serde_json::Map<_, _> = alphabet.iter().enumerate().map(|(id, c)| (c.to_string(), id.into())).collect();
+    let vocab: serde_json::Map<_, _> =
+        alphabet.iter().enumerate().map(|(id, c)| (c.to_string(), id.into())).collect();
     tokenizer(serde_json::json!({
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
         "model": {"type": "BPE", "vocab": vocab, "merges": []},
@@ -156,7 +158,8 @@ fn check_words(encoding: &tokenizers::Encoding, ranges: &[Range<usize>], tokens_
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { continue };
         let inside = offsets[*first].0 + 1..offsets[*last].0 + 1;
         if tokens.len() <= tokens_max {
-            let cut = ranges.iter().flat_map(|range| [range.start, range.end]).find(|cut| inside.contains(cut));
+            let cut =
+                ranges.iter().flat_map(|range| [range.start, range.end]).find(|cut| inside.contains(cut));
             assert_eq!(cut, None, "inside word {word}");
         }
     }

@@ -123,7 +123,12 @@ mod tests {
 
     fn record(partition: i32, offset: i64, text: &str) -> DocumentRecord {
         let origin = Origin { worker: 0, partition, offset };
-        DocumentRecord { origin, id: "a".into(), document: Some(document(text, "{}")), record: Record::default() }
+        DocumentRecord {
+            origin,
+            id: "a".into(),
+            document: Some(document(text, "{}")),
+            record: Record::default(),
+        }
     }
 
     fn body(document: Option<(Document, Vec<(usize, usize)>)>) -> Body {
@@ -145,7 +150,8 @@ mod tests {
     fn only_changed_chunks_are_new() {
         let (old, new) = (document("one two ", "{}"), document("two six one ", "{}"));
         let (old_chunks, new_chunks) = (vec![(0, 4), (4, 8)], vec![(0, 4), (4, 8), (8, 12)]);
-        let (old_state, new_state) = (DocumentState::of(&old, &old_chunks), DocumentState::of(&new, &new_chunks));
+        let (old_state, new_state) =
+            (DocumentState::of(&old, &old_chunks), DocumentState::of(&new, &new_chunks));
         let change = delta(body(Some((new, new_chunks))), Some(&old_state), Some(&new_state)).unwrap();
         let put = change.put.unwrap();
         assert_eq!(put.kept, [Some(1), None, Some(0)]);

@@ -78,7 +78,8 @@ fn latest<'scope>(
                 let time = *bodies_cap.time();
                 let bodies: Vec<Body> = latest.into_records().map(|record| body(record, &split)).collect();
                 let upserts = bodies.iter().map(|body| {
-                    let state = body.document.as_ref().map(|(document, chunks)| DocumentState::of(document, chunks));
+                    let state =
+                        body.document.as_ref().map(|(document, chunks)| DocumentState::of(document, chunks));
                     (body.id.clone(), state, time)
                 });
                 upserts_out.activate().session(&upserts_cap).give_iterator(upserts);
@@ -127,7 +128,8 @@ fn deltas<'scope>(
             });
             updates.for_each(|cap, data| {
                 for ((id, state), time, diff) in data.drain(..) {
-                    let (_, pairs) = open.entry(time).or_insert_with(|| (cap.delayed(&time, 0), Pairs::default()));
+                    let (_, pairs) =
+                        open.entry(time).or_insert_with(|| (cap.delayed(&time, 0), Pairs::default()));
                     let (old, new) = pairs.states.entry(id).or_default();
                     *(if diff < 0 { old } else { new }) = Some(state);
                 }

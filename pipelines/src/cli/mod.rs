@@ -31,7 +31,9 @@ enum Command {
     #[command(after_help = "Example: freshet run --config config/kafka.toml --until-caught-up")]
     Run(run::RunArgs),
     /// Ask one question and show how each hit was ranked, stage by stage.
-    #[command(after_help = "Example: freshet query --config config/files.toml \"how do I stop being billed\"")]
+    #[command(
+        after_help = "Example: freshet query --config config/files.toml \"how do I stop being billed\""
+    )]
     Query(query::QueryArgs),
     /// Show the answers in the answers topic, as tables of ranks per stage.
     #[command(after_help = "Example: freshet tail --config config/files.toml --ids q1,q2")]

@@ -47,7 +47,8 @@ pub(crate) struct QueryArgs {
 pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
     let config = args.config.load()?;
     let failed = |error: &dyn std::error::Error| Failure::Run(with_causes(error));
-    let connector = connect::open(&config.connector, &config.pipeline.name).map_err(|error| failed(&error))?;
+    let connector =
+        connect::open(&config.connector, &config.pipeline.name).map_err(|error| failed(&error))?;
     let question = Question {
         text: args.text.clone(),
         plan: args.plan.clone(),

@@ -30,11 +30,13 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let mut config = args.config.load()?;
     config.pipeline.workers = args.workers.unwrap_or(config.pipeline.workers);
-    let connector =
-        connect::open(&config.connector, &config.pipeline.name).map_err(|error| Failure::Run(with_causes(&error)))?;
+    let connector = connect::open(&config.connector, &config.pipeline.name)
+        .map_err(|error| Failure::Run(with_causes(&error)))?;
     let _lock = match &config.connector {
         ConnectorConfig::Files { directory } => {
-            let lock = Files::new(directory, &config.pipeline.name).try_lock().map_err(|error| Failure::Run(with_causes(&error)))?;
+            let lock = Files::new(directory, &config.pipeline.name)
+                .try_lock()
+                .map_err(|error| Failure::Run(with_causes(&error)))?;
             let held = "another pipeline runs in this directory; stop it first, or use another directory";
             Some(lock.ok_or_else(|| Failure::Run(format!("{}: {held}", directory.display())))?)
         }
@@ -72,7 +74,11 @@ fn stop_on_signal(control: &Arc<Control>) -> Result<(), Failure> {
 const REFRESH: Duration = Duration::from_millis(100);
 
 /// Shows progress on a terminal until the run ends.
-pub(crate) fn show(progress: &Arc<Progress>, control: &Arc<Control>, until: Until) -> std::thread::JoinHandle<()> {
+pub(crate) fn show(
+    progress: &Arc<Progress>,
+    control: &Arc<Control>,
+    until: Until,
+) -> std::thread::JoinHandle<()> {
     let (progress, control) = (Arc::clone(progress), Arc::clone(control));
     std::thread::spawn(move || {
         let bars = MultiProgress::new();
@@ -82,9 +88,11 @@ pub(crate) fn show(progress: &Arc<Progress>, control: &Arc<Control>, until: Unti
         };
         // The templates above are right; a default bar would do as well.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = |name: &'static str| bars.add(ProgressBar::new(0).with_style(style.clone()).with_prefix(name));
+        let bar =
+            |name: &'static str| bars.add(ProgressBar::new(0).with_style(style.clone()).with_prefix(name));
         let (documents, queries) = (bar("documents"), bar("queries"));
-        let number = |value: &std::sync::atomic::AtomicI64| u64::try_from(value.load(Ordering::Relaxed)).unwrap_or(0);
+        let number =
+            |value: &std::sync::atomic::AtomicI64| u64::try_from(value.load(Ordering::Relaxed)).unwrap_or(0);
         while !control.stopping() {
             documents.set_length(number(&progress.documents_end).max(number(&progress.documents)));
             documents.set_position(number(&progress.documents));

@@ -71,7 +71,8 @@ fn show(args: &TailArgs, mut answer: Answer, questions: &BTreeMap<String, String
 /// Id and text of a query record; the text of its first leaf if it has none of its own.
 fn question(record: &Record) -> Option<(String, String)> {
     let value: serde_json::Value = serde_json::from_slice(record.value.as_deref()?).ok()?;
-    let text = value["text"].as_str().or_else(|| value["prefetch"][0]["query"]["text"].as_str()).unwrap_or_default();
+    let text =
+        value["text"].as_str().or_else(|| value["prefetch"][0]["query"]["text"].as_str()).unwrap_or_default();
     Some((value["id"].as_str()?.to_owned(), text.to_owned()))
 }
 
@@ -94,7 +95,8 @@ fn read(connector: &Arc<dyn Connector>, topic: &str) -> Result<Vec<Record>, Conn
         let polled = source.poll(RECORDS_MAX, BYTES_MAX)?;
         let nothing = polled.records.is_empty();
         records.extend(polled.records);
-        if ends.iter().all(|(partition, end)| polled.positions.get(partition).is_some_and(|next| next >= end)) {
+        if ends.iter().all(|(partition, end)| polled.positions.get(partition).is_some_and(|next| next >= end))
+        {
             return Ok(records);
         }
         if nothing {

@@ -12,21 +12,12 @@ const KNOWN: [&str; 5] = ["prefetch", "query", "using", "limit", "params"];
 /// Fields of Qdrant's nodes that are not served yet.
 pub(super) const NOT_YET: [&str; 3] = ["filter", "score_threshold", "lookup_from"];
 /// Queries of Qdrant that are not served yet.
-const QUERIES_NOT_YET: [&str; 8] = [
-    "recommend",
-    "discover",
-    "context",
-    "order_by",
-    "formula",
-    "sample",
-    "mmr",
-    "relevance_feedback",
-];
+const QUERIES_NOT_YET: [&str; 8] =
+    ["recommend", "discover", "context", "order_by", "formula", "sample", "mmr", "relevance_feedback"];
 /// Search parameters of Qdrant that are not served yet.
 const PARAMS_NOT_YET: [&str; 3] = ["quantization", "indexed_only", "acorn"];
 /// Forms of a query, for messages.
-const FORMS: &str =
-    "a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …} or {\"rrf\": …}";
+const FORMS: &str = "a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …} or {\"rrf\": …}";
 
 /// Where a plan comes from, and so what it may hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,15 +87,11 @@ impl Reader<'_> {
         let path = fields.path("prefetch");
         match fields.get("prefetch") {
             None => Ok(Vec::new()),
-            Some(Value::Array(items)) => items
-                .iter()
-                .enumerate()
-                .map(|(index, item)| nested(item, &element(&path, index)))
-                .collect(),
-            Some(value @ Value::Object(_)) => Ok(vec![nested(value, &path)?]),
-            Some(other) => {
-                Err(fields.unlike("prefetch", other, "an object or an array of objects"))
+            Some(Value::Array(items)) => {
+                items.iter().enumerate().map(|(index, item)| nested(item, &element(&path, index))).collect()
             }
+            Some(value @ Value::Object(_)) => Ok(vec![nested(value, &path)?]),
+            Some(other) => Err(fields.unlike("prefetch", other, "an object or an array of objects")),
         }
     }
 
@@ -149,14 +136,9 @@ impl Reader<'_> {
                 };
                 return self.text(text, &fields.path("text"));
             }
-            Value::Object(object)
-                if !object.contains_key("indices") && !object.contains_key("values") =>
-            {
+            Value::Object(object) if !object.contains_key("indices") && !object.contains_key("values") => {
                 let fields = Fields::of(value, path)?;
-                fields.only(
-                    &["text", "model", "nearest", "fusion", "rrf", "indices", "values"],
-                    &[],
-                )?;
+                fields.only(&["text", "model", "nearest", "fusion", "rrf", "indices", "values"], &[])?;
                 return Err(invalid(path, format!("the query says nothing: give {FORMS}")));
             }
             Value::Number(_) => {
@@ -199,9 +181,9 @@ pub(super) fn check_text(text: &str, path: &str, limits: &QueryLimits) -> Result
 pub(super) fn limit(fields: &Fields<'_>, limits: &QueryLimits) -> Result<usize, Fault> {
     let Some(value) = fields.get("limit") else { return Ok(LIMIT_DEFAULT.min(limits.limit_max)) };
     let limit = value.as_u64().and_then(|limit| usize::try_from(limit).ok());
-    limit.filter(|limit| (1..=limits.limit_max).contains(limit)).ok_or_else(|| {
-        fields.unlike("limit", value, &format!("an integer from 1 to {}", limits.limit_max))
-    })
+    limit
+        .filter(|limit| (1..=limits.limit_max).contains(limit))
+        .ok_or_else(|| fields.unlike("limit", value, &format!("an integer from 1 to {}", limits.limit_max)))
 }
 
 fn params(fields: &Fields<'_>) -> Result<Params, Fault> {
@@ -209,8 +191,7 @@ fn params(fields: &Fields<'_>) -> Result<Params, Fault> {
     let params = Fields::of(value, &fields.path("params"))?;
     params.only(&["exact", "hnsw_ef"], &PARAMS_NOT_YET)?;
     // Accepted for Qdrant's clients: how wide a graph is searched is the index's own matter so far.
-    if let Some(width) = params.get("hnsw_ef").filter(|width| width.as_u64().is_none_or(|n| n == 0))
-    {
+    if let Some(width) = params.get("hnsw_ef").filter(|width| width.as_u64().is_none_or(|n| n == 0)) {
         return Err(params.unlike("hnsw_ef", width, "an integer of at least 1"));
     }
     Ok(Params { exact: params.bool("exact")?.unwrap_or(false) })
@@ -292,8 +273,7 @@ fn check_extent(fields: &Fields<'_>, path: &str, limits: &QueryLimits) -> Result
     let mut deepest = 1;
     let mut nodes = 1;
     // Values that stand where nodes are expected, with their depth; the nesting of JSON itself is bounded.
-    let mut open: Vec<(&Value, usize)> =
-        fields.get("prefetch").map(|below| (below, 2)).into_iter().collect();
+    let mut open: Vec<(&Value, usize)> = fields.get("prefetch").map(|below| (below, 2)).into_iter().collect();
     while let Some((value, depth)) = open.pop() {
         match value {
             Value::Array(items) => open.extend(items.iter().map(|item| (item, depth))),

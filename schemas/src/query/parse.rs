@@ -45,8 +45,8 @@ impl Query {
     /// The first thing that is wrong, with its field, and the query's id as far as it is known.
     pub fn parse(record: &Record, limits: &QueryLimits) -> Result<Self, QueryFault> {
         let key = record.key.as_deref();
-        let object = read(record, limits)
-            .map_err(|fault| QueryFault { id: identify_by_key(ID, key).ok(), fault })?;
+        let object =
+            read(record, limits).map_err(|fault| QueryFault { id: identify_by_key(ID, key).ok(), fault })?;
         let id = identify(&object, ID, key).map_err(|fault| {
             let of_value = id_in_value(&object, ID).ok().flatten();
             QueryFault { id: of_value.or_else(|| identify_by_key(ID, key).ok()), fault }
@@ -94,11 +94,7 @@ fn read(record: &Record, limits: &QueryLimits) -> Result<Object, Fault> {
 }
 
 /// Accepts a field that is not served yet where its value asks for nothing.
-fn harmless(
-    fields: &Fields<'_>,
-    field: &str,
-    asks_nothing: impl Fn(&Value) -> bool,
-) -> Result<(), Fault> {
+fn harmless(fields: &Fields<'_>, field: &str, asks_nothing: impl Fn(&Value) -> bool) -> Result<(), Fault> {
     match fields.get(field) {
         Some(value) if !asks_nothing(value) => Err(fields.not_supported(field)),
         _ => Ok(()),
@@ -155,8 +151,7 @@ fn consistency_offsets(value: &Value) -> Result<BTreeMap<Partition, Offset>, Fau
     for name in fields.names() {
         let partition = name.parse::<Partition>().ok();
         // "+1" and "01" would be second spellings of a partition.
-        let Some(partition) = partition.filter(|number| *number >= 0 && number.to_string() == name)
-        else {
+        let Some(partition) = partition.filter(|number| *number >= 0 && number.to_string() == name) else {
             let message = format!("{} is not the number of a partition", quote(name));
             return Err(invalid(fields.path(name), message));
         };
@@ -198,9 +193,9 @@ fn with_payload(fields: &Fields<'_>) -> Result<WithPayload, Fault> {
 
 fn names(items: &[Value], path: &str) -> Result<Vec<String>, Fault> {
     let name = |(index, item): (usize, &Value)| {
-        item.as_str().map(str::to_owned).ok_or_else(|| {
-            invalid(element(path, index), format!("{} is not a field name", describe(item)))
-        })
+        item.as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| invalid(element(path, index), format!("{} is not a field name", describe(item))))
     };
     items.iter().enumerate().map(name).collect()
 }

@@ -10,8 +10,7 @@ use freshet_schemas::{
 
 /// Fields of all kinds: `dense` (3), `bm25` and `colbert` (2) from text, `image` (2) without a model.
 pub(crate) fn fields() -> BTreeMap<String, VectorSpec> {
-    let field =
-        |name: &str, kind, size, from_text| (name.to_owned(), VectorSpec { kind, size, from_text });
+    let field = |name: &str, kind, size, from_text| (name.to_owned(), VectorSpec { kind, size, from_text });
     BTreeMap::from([
         field("dense", VectorKind::Dense, Some(3), true),
         field("bm25", VectorKind::Sparse, None, true),

@@ -20,7 +20,9 @@ fn made(shape: &Shape, manifest: &Value) -> Result<OnnxModel, EmbedError> {
 
 #[track_caller]
 fn refused(result: Result<OnnxModel, EmbedError>, found: &str, expected: &str) {
-    let Err(EmbedError::Misfit { found: has, expected: wants, .. }) = result.map(|model| model.info().clone()) else {
+    let Err(EmbedError::Misfit { found: has, expected: wants, .. }) =
+        result.map(|model| model.info().clone())
+    else {
         panic!("not refused as a misfit; is ONNX Runtime there? (scripts/setup.sh, ORT_DYLIB_PATH)")
     };
     assert!(has.contains(found), "found: {has}");

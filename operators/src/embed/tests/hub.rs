@@ -22,9 +22,13 @@ fn hub(files: Vec<(&'static str, Vec<u8>)>) -> String {
             let answer = match file {
                 Some((name, content)) => {
                     // hf-hub asks for the first byte to learn the size, then for the rest.
-                    let range = head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(String::from));
+                    let range = head
+                        .iter()
+                        .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(String::from));
                     let (start, end) = match range.as_deref().and_then(|range| range.split_once('-')) {
-                        Some((start, end)) => (start.parse().unwrap_or(0), end.parse().map_or(content.len(), |e: usize| e + 1)),
+                        Some((start, end)) => {
+                            (start.parse().unwrap_or(0), end.parse().map_or(content.len(), |e: usize| e + 1))
+                        }
                         None => (0, content.len()),
                     };
                     let end = end.min(content.len());

@@ -141,7 +141,10 @@ fn full_precision_gives_the_vectors_of_the_reference() {
 fn the_model_describes_itself() {
     let model = model();
     let info = model.info();
-    assert_eq!((info.name.as_str(), info.dim, info.max_tokens, info.special_tokens), ("all-MiniLM-L6-v2", 384, 256, 2));
+    assert_eq!(
+        (info.name.as_str(), info.dim, info.max_tokens, info.special_tokens),
+        ("all-MiniLM-L6-v2", 384, 256, 2)
+    );
     assert_eq!((info.pooling, info.normalize), (Pooling::Mean, true));
     assert_eq!(model.encode(&"word ".repeat(1000), Priority::Document).expect("a readable text").len(), 256);
     assert_eq!(model.encode("", Priority::Query), Ok(vec![101, 102]));
@@ -171,7 +174,8 @@ fn token_vectors_have_unit_length_and_survive_quantisation() {
     let rows = embed(&service, Priority::Query, Wants::Rows, &texts);
     let tokens = embed(&service, Priority::Document, Wants::Tokens, &texts);
     for ((text, rows), tokens) in texts.iter().zip(&rows).zip(&tokens) {
-        let (rows, matrix) = (rows.rows.as_ref().expect("asked for"), tokens.tokens.as_ref().expect("asked for"));
+        let (rows, matrix) =
+            (rows.rows.as_ref().expect("asked for"), tokens.tokens.as_ref().expect("asked for"));
         assert_eq!(rows.len(), model().encode(text, Priority::Query).expect("a readable text").len());
         assert_eq!((matrix.scales.len(), matrix.codes.len()), (rows.len(), rows.len() * 384));
         for (row, (codes, scale)) in rows.iter().zip(matrix.codes.chunks_exact(384).zip(&matrix.scales)) {

@@ -26,11 +26,17 @@ fn config(threads: usize, batch_tokens_max: usize, queue_texts_max: usize) -> Em
 
 /// A service on the hashing model of 16 dimensions.
 fn gated(gate: &Gate, config: &EmbeddingConfig) -> Arc<EmbeddingService> {
-    EmbeddingService::with_backends(vec![Arc::new(HashingModel::gated(16, gate.clone()))], config).expect("a service")
+    EmbeddingService::with_backends(vec![Arc::new(HashingModel::gated(16, gate.clone()))], config)
+        .expect("a service")
 }
 
 /// A job that sends its name and results.
-fn job(name: &'static str, priority: Priority, texts: &[&str], replies: &Sender<(&'static str, Results)>) -> EmbedJob {
+fn job(
+    name: &'static str,
+    priority: Priority,
+    texts: &[&str],
+    replies: &Sender<(&'static str, Results)>,
+) -> EmbedJob {
     let replies = replies.clone();
     EmbedJob {
         model: 0,
@@ -100,7 +106,9 @@ fn a_full_queue_gives_the_job_back() {
     submit(&service, job("running", Priority::Document, &["a"], &send));
     gate.wait_held(1);
     submit(&service, job("waiting", Priority::Document, &["b", "c", "d"], &send));
-    let Err(back) = service.submit(job("late", Priority::Document, &["e"], &send)) else { panic!("the queue is full") };
+    let Err(back) = service.submit(job("late", Priority::Document, &["e"], &send)) else {
+        panic!("the queue is full")
+    };
     assert_eq!(back.texts, ["e"]);
     // Queries have a queue of their own, and a job larger than a queue gets into an empty one.
     submit(&service, job("query", Priority::Query, &["f", "g", "h", "i"], &send));
@@ -129,7 +137,8 @@ fn a_job_without_texts_is_answered() {
 
 #[test]
 fn each_job_runs_on_its_model() {
-    let backends: Vec<Arc<dyn Backend>> = vec![Arc::new(HashingModel::new(8)), Arc::new(HashingModel::new(32))];
+    let backends: Vec<Arc<dyn Backend>> =
+        vec![Arc::new(HashingModel::new(8)), Arc::new(HashingModel::new(32))];
     let service = EmbeddingService::with_backends(backends, &config(2, 16, 1024)).expect("a service");
     let (send, replies) = channel();
     for number in 0..40 {
@@ -200,7 +209,18 @@ fn a_text_that_fails_takes_no_other_along() {
     let service = EmbeddingService::with_backends(backends, &config(1, 1000, 1024)).expect("a service");
     let (send, replies) = channel();
     let texts = [
-        "a b", "fail x", "c d", "panic x", "e f", "unreadable", "short x", "g h", "poison", "nan x", "i j", "k l",
+        "a b",
+        "fail x",
+        "c d",
+        "panic x",
+        "e f",
+        "unreadable",
+        "short x",
+        "g h",
+        "poison",
+        "nan x",
+        "i j",
+        "k l",
     ];
     submit(&service, job("mixed", Priority::Document, &texts, &send));
     let (_, results) = replies.recv().expect("a reply");
@@ -231,7 +251,10 @@ fn a_text_that_fails_takes_no_other_along() {
 fn a_reply_that_panics_takes_no_job_along() {
     let (gate, (send, replies)) = (Gate::open(), channel());
     let service = gated(&gate, &config(1, 8, 8));
-    let bad = EmbedJob { reply: Box::new(|_| panic!("a bug in a reply")), ..job("bad", Priority::Query, &["a"], &send) };
+    let bad = EmbedJob {
+        reply: Box::new(|_| panic!("a bug in a reply")),
+        ..job("bad", Priority::Query, &["a"], &send)
+    };
     submit(&service, bad);
     submit(&service, job("good", Priority::Query, &["b"], &send));
     assert_eq!(names(&replies, 1), ["good"]);
@@ -241,7 +264,8 @@ fn a_reply_that_panics_takes_no_job_along() {
 fn dropping_the_service_ends_its_threads_and_drops_what_waits() {
     let (gate, (send, replies)) = (Gate::closed(), channel());
     let model: Arc<dyn Backend> = Arc::new(HashingModel::gated(16, gate.clone()));
-    let service = EmbeddingService::with_backends(vec![Arc::clone(&model)], &config(2, 1, 64)).expect("a service");
+    let service =
+        EmbeddingService::with_backends(vec![Arc::clone(&model)], &config(2, 1, 64)).expect("a service");
     for text in ["one", "two", "three", "four"] {
         submit(&service, job("d", Priority::Document, &[text], &send));
     }
@@ -267,7 +291,13 @@ fn a_reply_may_be_the_last_owner() {
     });
     submit(
         &service,
-        EmbedJob { model: 0, priority: Priority::Query, wants: Wants::Dense, texts: vec!["a".to_owned()], reply },
+        EmbedJob {
+            model: 0,
+            priority: Priority::Query,
+            wants: Wants::Dense,
+            texts: vec!["a".to_owned()],
+            reply,
+        },
     );
     gate.wait_held(1);
     *last.lock().expect("no panic") = Some(service);
@@ -291,7 +321,12 @@ fn counters_are_shown_in_a_registry() {
     assert!(counts.busy_seconds > 0.0);
     let shown: Vec<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
     let expected = [
-        "batches_total", "busy_seconds_total", "failures_total", "padding_tokens_total", "queue_texts", "texts_total",
+        "batches_total",
+        "busy_seconds_total",
+        "failures_total",
+        "padding_tokens_total",
+        "queue_texts",
+        "texts_total",
         "tokens_total",
     ];
     assert_eq!(shown, expected.map(|name| format!("freshet_embedding_{name}")));

@@ -74,9 +74,11 @@ pub(super) fn model(shape: &Shape) -> Vec<u8> {
         table.extend(number(1, columns as u64));
     }
     table.extend([number(2, FLOAT), bytes(8, b"table")].concat());
-    let values: Vec<u8> = TABLE.iter().flat_map(|row| &row[..columns]).flat_map(|value| value.to_le_bytes()).collect();
+    let values: Vec<u8> =
+        TABLE.iter().flat_map(|row| &row[..columns]).flat_map(|value| value.to_le_bytes()).collect();
     table.extend(bytes(9, &values));
-    let node = [bytes(1, b"table"), bytes(1, b"input_ids"), bytes(2, shape.output.as_bytes()), bytes(4, b"Gather")];
+    let node =
+        [bytes(1, b"table"), bytes(1, b"input_ids"), bytes(2, shape.output.as_bytes()), bytes(4, b"Gather")];
     let mut graph = [bytes(1, &node.concat()), bytes(2, b"tiny"), bytes(5, &table)].concat();
     for input in &shape.inputs {
         graph.extend(bytes(11, &value(input, INT64, &[None, None])));

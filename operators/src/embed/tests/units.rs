@@ -81,7 +81,10 @@ fn hashing_knows_words_and_nothing_else() {
     assert_eq!(ids("…").len(), 1);
     assert_eq!(ids(&"word ".repeat(1000)).len(), model.info().max_tokens);
     assert_eq!(HashingModel::dim_of("hashing-64"), Some(64));
-    assert_eq!(["hashing-0", "hashing-5000", "hashing-x", "all-MiniLM-L6-v2"].map(HashingModel::dim_of), [None; 4]);
+    assert_eq!(
+        ["hashing-0", "hashing-5000", "hashing-x", "all-MiniLM-L6-v2"].map(HashingModel::dim_of),
+        [None; 4]
+    );
 }
 
 fn nowhere() -> Places {
@@ -110,7 +113,9 @@ fn models_are_found_in_the_documented_order() {
     make(&hub.join("refs"));
     std::fs::write(hub.join("refs/main"), "abc").expect("a writable folder");
     let error = place(&none).expect_err("the snapshot has no model file yet").to_string();
-    for part in ["m/all-MiniLM-L6-v2", "r/vendor/models/all-MiniLM-L6-v2", "hub/models--", "freshet models pull"] {
+    for part in
+        ["m/all-MiniLM-L6-v2", "r/vendor/models/all-MiniLM-L6-v2", "hub/models--", "freshet models pull"]
+    {
         assert!(error.contains(part), "{error}");
     }
     std::fs::write(snapshot.join("onnx/model.onnx"), "").expect("a writable folder");
