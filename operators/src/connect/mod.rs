@@ -3,6 +3,7 @@
 mod budget;
 mod files;
 mod inbox;
+mod kafka;
 mod memory;
 mod partitioner;
 
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use freshet_schemas::{Offset, Partition, Record};
 
 pub use files::{Files, FilesLock};
+pub use kafka::Kafka;
 pub use memory::Memory;
 
 /// Called from any thread when a source has something new or a sink has made progress.
@@ -91,6 +93,14 @@ pub trait Connector: Send + Sync {
     ) -> Result<Box<dyn Source>, ConnectError>;
     /// Opens a writer.
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError>;
+}
+
+/// Opens the configured system of topics with the offsets of a group, which is named after the pipeline.
+pub fn open(config: &freshet_config::Connector, group: &str) -> Result<Arc<dyn Connector>, ConnectError> {
+    Ok(match config {
+        freshet_config::Connector::Files { directory } => Arc::new(Files::new(directory, group)),
+        freshet_config::Connector::Kafka(settings) => Arc::new(Kafka::new(settings, group)?),
+    })
 }
 
 /// Locks; state behind these locks is whole between any two statements, so a panic elsewhere does not spoil it.
