@@ -144,13 +144,19 @@ pub(super) fn polls_within_bounds(fixture: &impl Fixture) {
     write(&*connector, &topic, numbered(60));
     let ends = connector.end_offsets(&topic).unwrap();
     let size = numbered(1).map(|record| record.size_bytes()).sum::<usize>();
-    for (records_max, bytes_max, most) in [(7, usize::MAX, 7), (100, 1, 1), (100, 3 * size + size / 2, 3), (1, 0, 1)] {
+    for (records_max, bytes_max, most) in
+        [(7, usize::MAX, 7), (100, 1, 1), (100, 3 * size + size / 2, 3), (1, 0, 1)]
+    {
         let mut reader = Reader::open(&*connector, &topic, &BTreeMap::new());
         let mut read = Vec::new();
         loop {
             let seen = reader.signal.count();
             let polled = reader.source.poll(records_max, bytes_max).unwrap();
-            assert!(polled.records.len() <= most, "{} records at {records_max}, {bytes_max}", polled.records.len());
+            assert!(
+                polled.records.len() <= most,
+                "{} records at {records_max}, {bytes_max}",
+                polled.records.len()
+            );
             assert!(polled.positions.keys().eq(ends.keys()), "a partition lacks its position");
             let nothing = polled.records.is_empty();
             read.extend(polled.records);

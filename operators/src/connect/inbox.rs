@@ -57,7 +57,8 @@ enum Failure {
 impl Inbox {
     /// An empty inbox with the positions at which reading starts.
     pub(super) fn new(positions: BTreeMap<Partition, Offset>, wake: Wake) -> Self {
-        let state = State { items: VecDeque::new(), bytes: 0, positions, failure: Failure::None, closed: false };
+        let state =
+            State { items: VecDeque::new(), bytes: 0, positions, failure: Failure::None, closed: false };
         Self { state: Mutex::new(state), changed: Condvar::new(), wake }
     }
 
@@ -68,7 +69,8 @@ impl Inbox {
             return !lock(&self.state).closed;
         }
         let state = lock(&self.state);
-        let full = |state: &mut State| !state.closed && (state.items.len() >= ITEMS_MAX || state.bytes >= BYTES_MAX);
+        let full =
+            |state: &mut State| !state.closed && (state.items.len() >= ITEMS_MAX || state.bytes >= BYTES_MAX);
         let mut state = self.changed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
         if state.closed {
             return false;

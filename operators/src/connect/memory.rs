@@ -213,7 +213,11 @@ fn append(log: &mut Log, partition: Partition, record: Record) -> Offset {
 }
 
 impl Connector for Memory {
-    fn prepare(&self, inputs: &[&str], outputs: &[&str]) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
+    fn prepare(
+        &self,
+        inputs: &[&str],
+        outputs: &[&str],
+    ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
         let mut state = lock(&self.shared.state);
         let named = inputs.iter().chain(outputs).map(|name| {
             let partitions = topic_mut(&mut state, name).numbered().map(|(partition, _)| partition).collect();

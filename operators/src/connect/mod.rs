@@ -76,7 +76,11 @@ pub trait Sink: Send {
 /// A system of topics. Methods other than `source`/`sink` may block: never call them on a worker's thread.
 pub trait Connector: Send + Sync {
     /// Sees to it that the topics exist; `output` topics of files are created. Returns the partitions of each.
-    fn prepare(&self, inputs: &[&str], outputs: &[&str]) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError>;
+    fn prepare(
+        &self,
+        inputs: &[&str],
+        outputs: &[&str],
+    ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError>;
     /// First offset after the last record of each partition, now.
     fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError>;
     /// Next offsets committed for the pipeline's group; partitions without one are absent.

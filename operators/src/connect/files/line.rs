@@ -90,7 +90,9 @@ fn envelope_form(
         Some((Err(_), bytes)) => ("key_base64", STANDARD.encode(bytes).into()),
     };
     let null = || Some(("value", "null".to_owned()));
-    let Some((value_name, value)) = record.value.as_deref().map_or_else(null, value_member) else { return false };
+    let Some((value_name, value)) = record.value.as_deref().map_or_else(null, value_member) else {
+        return false;
+    };
     let mut text = format!("{{\"{key_name}\":{key},\"{value_name}\":{value}");
     if !record.headers.is_empty() {
         text.push_str(&format!(",\"headers\":{}", headers_json(&record.headers)));
@@ -101,12 +103,14 @@ fn envelope_form(
 }
 
 fn headers_json(headers: &Headers) -> Value {
-    let value = |value: &Option<Vec<u8>>| match value.as_deref().map(|value| (std::str::from_utf8(value), value)) {
-        None => Value::Null,
-        Some((Ok(text), _)) => text.into(),
-        Some((Err(_), bytes)) => serde_json::json!({ "base64": STANDARD.encode(bytes) }),
-    };
-    let object: Map<String, Value> = headers.iter().map(|(name, bytes)| (name.clone(), value(bytes))).collect();
+    let value =
+        |value: &Option<Vec<u8>>| match value.as_deref().map(|value| (std::str::from_utf8(value), value)) {
+            None => Value::Null,
+            Some((Ok(text), _)) => text.into(),
+            Some((Err(_), bytes)) => serde_json::json!({ "base64": STANDARD.encode(bytes) }),
+        };
+    let object: Map<String, Value> =
+        headers.iter().map(|(name, bytes)| (name.clone(), value(bytes))).collect();
     if object.len() == headers.len() {
         return Value::Object(object);
     }
@@ -161,7 +165,8 @@ fn skip_value(bytes: &[u8], from: usize) -> Option<usize> {
             b'}' | b']' => (at, depth) = (at + 1, depth.checked_sub(1)?),
             _ if depth > 0 => at += 1,
             _ => {
-                let scalar = |byte: &&u8| !matches!(**byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+                let scalar =
+                    |byte: &&u8| !matches!(**byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
                 at += bytes[at..].iter().take_while(scalar).count();
             }
         }
@@ -235,7 +240,9 @@ fn header(name: String, value: &Value) -> Option<Header> {
         Value::Null => None,
         Value::String(text) => Some(text.clone().into_bytes()),
         Value::Number(_) | Value::Bool(_) => Some(value.to_string().into_bytes()),
-        Value::Object(object) if object.len() == 1 => Some(STANDARD.decode(object.get("base64")?.as_str()?).ok()?),
+        Value::Object(object) if object.len() == 1 => {
+            Some(STANDARD.decode(object.get("base64")?.as_str()?).ok()?)
+        }
         Value::Object(_) | Value::Array(_) => return None,
     };
     Some((name, bytes))

@@ -97,7 +97,11 @@ impl Files {
 }
 
 impl Connector for Files {
-    fn prepare(&self, inputs: &[&str], outputs: &[&str]) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
+    fn prepare(
+        &self,
+        inputs: &[&str],
+        outputs: &[&str],
+    ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
         let topics = inputs.iter().chain(outputs);
         topics.map(|topic| self.create(topic).map(|()| ((*topic).to_owned(), vec![PARTITION]))).collect()
     }
@@ -152,8 +156,14 @@ impl Connector for Files {
 /// File of a topic. Names are those that Kafka allows, so that none leads out of the directory.
 fn topic_path(directory: &Path, topic: &str) -> Result<PathBuf, ConnectError> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if topic.is_empty() || topic.len() > TOPIC_LENGTH_MAX || topic.starts_with('.') || !topic.bytes().all(legal) {
-        let what = format!("\"{topic}\" is no name of a topic: use 1 to 249 letters, digits, \".\", \"_\" and \"-\"");
+    if topic.is_empty()
+        || topic.len() > TOPIC_LENGTH_MAX
+        || topic.starts_with('.')
+        || !topic.bytes().all(legal)
+    {
+        let what = format!(
+            "\"{topic}\" is no name of a topic: use 1 to 249 letters, digits, \".\", \"_\" and \"-\""
+        );
         return Err(ConnectError::World { what, source: None, retry: false });
     }
     Ok(directory.join(format!("{topic}.jsonl")))
@@ -167,7 +177,10 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 fn io_error(what: &str, path: &Path, error: io::Error) -> ConnectError {
     let retry = !matches!(
         error.kind(),
-        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::IsADirectory | ErrorKind::NotADirectory
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotADirectory
     );
     ConnectError::World { what: format!("{what} \"{}\"", path.display()), source: Some(error.into()), retry }
 }

@@ -49,7 +49,9 @@ impl Offsets {
         };
         serde_json::from_slice(&text).map_err(|error| {
             let path = self.path.display();
-            let what = format!("\"{path}\" does not hold committed offsets; remove it to read topics from their start");
+            let what = format!(
+                "\"{path}\" does not hold committed offsets; remove it to read topics from their start"
+            );
             ConnectError::World { what, source: Some(error.into()), retry: false }
         })
     }

@@ -109,7 +109,9 @@ impl LineReader {
                 None => (piece, false),
             };
             if self.tail_taken && !line::is_blank(text) {
-                return Err(self.changed("was continued after it had been read as a whole; end lines with a newline"));
+                return Err(
+                    self.changed("was continued after it had been read as a whole; end lines with a newline")
+                );
             }
             self.partial_bytes += text.len() as u64;
             if self.partial_bytes <= self.line_bytes_max as u64 {
@@ -158,7 +160,8 @@ impl LineReader {
             return whole;
         }
         let tail = self.partial_line();
-        let whole = !tail.is_cut() && tail.bytes.trim_ascii_end().ends_with(b"}") && line::is_object(tail.bytes);
+        let whole =
+            !tail.is_cut() && tail.bytes.trim_ascii_end().ends_with(b"}") && line::is_object(tail.bytes);
         self.tail_seen = Some((self.partial_bytes, whole));
         whole
     }
@@ -177,7 +180,8 @@ impl LineReader {
 
     fn replaced(&self, how: &str) -> ConnectError {
         let path = self.path.display();
-        let what = format!("\"{path}\" {how} while it was read; topics only grow: start again to read it anew");
+        let what =
+            format!("\"{path}\" {how} while it was read; topics only grow: start again to read it anew");
         ConnectError::World { what, source: None, retry: true }
     }
 

@@ -63,9 +63,11 @@ impl FilesSink {
     /// Starts a writer for topics of this directory.
     pub(super) fn start(directory: PathBuf, wake: Wake) -> Result<Self, ConnectError> {
         let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), wake });
-        let mut writer = Writer { directory: directory.clone(), files: BTreeMap::new(), queue: Arc::clone(&queue) };
+        let mut writer =
+            Writer { directory: directory.clone(), files: BTreeMap::new(), queue: Arc::clone(&queue) };
         let thread = std::thread::Builder::new().name("write topics".to_owned()).spawn(move || writer.run());
-        let thread = thread.map_err(|error| io_error("cannot start a thread to write to", &directory, error))?;
+        let thread =
+            thread.map_err(|error| io_error("cannot start a thread to write to", &directory, error))?;
         Ok(Self { queue, thread: Some(thread) })
     }
 }
@@ -207,7 +209,8 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Whether the open file is still the one at the path.
 fn is_at(file: &File, path: &Path) -> bool {
-    let identities = file.metadata().and_then(|open| Ok((identity(&open), identity(&std::fs::metadata(path)?))));
+    let identities =
+        file.metadata().and_then(|open| Ok((identity(&open), identity(&std::fs::metadata(path)?))));
     identities.is_ok_and(|(open, there)| open == there)
 }
 

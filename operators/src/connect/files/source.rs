@@ -103,8 +103,10 @@ fn take(start: Offset, line: &Line<'_>, items: &mut Vec<Item>) {
 }
 
 fn cut(line: &Line<'_>) -> Record {
-    let remark =
-        format!(" … (the beginning of a line of {} bytes; at most {LINE_BYTES_MAX} are read)", line.bytes_total);
+    let remark = format!(
+        " … (the beginning of a line of {} bytes; at most {LINE_BYTES_MAX} are read)",
+        line.bytes_total
+    );
     let value = [line.bytes, remark.as_bytes()].concat();
     let length = line.bytes_total.to_string().into_bytes();
     Record { value: Some(value), headers: vec![(TRUNCATED.to_owned(), Some(length))], ..Record::default() }

@@ -61,7 +61,8 @@ fn to(end: Offset) -> BTreeMap<Partition, Offset> {
 
 /// Offset and key of each record.
 fn keys(records: &[freshet_schemas::Record]) -> Vec<(Offset, String)> {
-    let key = |record: &freshet_schemas::Record| String::from_utf8(record.key.clone().unwrap_or_default()).unwrap();
+    let key =
+        |record: &freshet_schemas::Record| String::from_utf8(record.key.clone().unwrap_or_default()).unwrap();
     records.iter().map(|record| (record.offset, key(record))).collect()
 }
 
@@ -126,7 +127,11 @@ fn a_line_that_goes_on_after_it_was_read_is_an_error() {
     add(&directory, "{\"id\":\"b\"}\n");
     let (what, retry) = why(&reader.read_to_error());
     assert!(what.contains("line 0") && what.contains("newline") && retry, "{what}");
-    assert_eq!(keys(&read_all(&files, "t")), [(0, String::new())], "read anew it is one line that is no JSON");
+    assert_eq!(
+        keys(&read_all(&files, "t")),
+        [(0, String::new())],
+        "read anew it is one line that is no JSON"
+    );
 }
 
 #[test]
@@ -180,7 +185,9 @@ fn lines_that_are_too_long_are_cut_and_never_json() {
     let read = read_all(&files, "t");
     assert_eq!(keys(&read), [(0, "a".into()), (1, String::new()), (2, "b".into())]);
     let value = String::from_utf8(read[1].value.clone().unwrap()).unwrap();
-    assert!(value.starts_with(&long[..1024]) && value.len() < 1200 && value.contains(&long.len().to_string()));
+    assert!(
+        value.starts_with(&long[..1024]) && value.len() < 1200 && value.contains(&long.len().to_string())
+    );
     assert!(serde_json::from_str::<serde_json::Value>(&value).is_err());
     assert_eq!(read[1].headers, [("freshet.truncated".into(), Some(long.len().to_string().into_bytes()))]);
 }
@@ -273,7 +280,10 @@ fn what_cannot_be_written_is_told() {
     std::fs::create_dir(directory.path().join("folder.jsonl")).unwrap();
     let mut writer = Writer::open(&files);
     let fates = writer.try_write("folder", [record("a", "1"), record("b", "2")]);
-    assert!(fates.iter().all(|fate| fate.as_ref().is_err_and(|reason| reason.contains("folder.jsonl"))), "{fates:?}");
+    assert!(
+        fates.iter().all(|fate| fate.as_ref().is_err_and(|reason| reason.contains("folder.jsonl"))),
+        "{fates:?}"
+    );
     writer.write("t", [record("a", "1")]);
 }
 

@@ -100,7 +100,9 @@ pub(super) fn create<'a>(
                     created.insert((*topic).to_owned(), partitions);
                     break;
                 }
-                Found::Partitions(_) | Found::Missing if Instant::now() < deadline => std::thread::sleep(LOOK),
+                Found::Partitions(_) | Found::Missing if Instant::now() < deadline => {
+                    std::thread::sleep(LOOK)
+                }
                 Found::Partitions(_) | Found::Missing => {
                     return Err(fail(KafkaError::AdminOp(Code::OperationTimedOut)));
                 }

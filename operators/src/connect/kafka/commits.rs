@@ -55,7 +55,8 @@ impl Commits {
 
     /// Waits until all that was added is committed; `false` when the time is over before.
     pub(super) fn settle(&self, limit: Duration) -> KafkaResult<bool> {
-        let underway = |state: &mut State| (state.busy || !state.waiting.is_empty()) && state.failed.is_none();
+        let underway =
+            |state: &mut State| (state.busy || !state.waiting.is_empty()) && state.failed.is_none();
         let waited = self.changed.wait_timeout_while(lock(&self.state), limit, underway);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         state.failed.take().map_or(Ok(!timeout.timed_out()), Err)

@@ -157,8 +157,13 @@ unsafe fn headers(message: *const sys::rd_kafka_message_t) -> Headers {
             return headers;
         }
         let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
-        while Code::from(sys::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut length))
-            == Code::NoError
+        while Code::from(sys::rd_kafka_header_get_all(
+            list,
+            headers.len(),
+            &mut name,
+            &mut value,
+            &mut length,
+        )) == Code::NoError
         {
             headers.push((text(name).into_owned(), bytes(value, length)));
         }

@@ -65,7 +65,11 @@ impl Kafka {
         Self::answering_within(settings, group, ANSWER)
     }
 
-    fn answering_within(settings: &freshet_config::Kafka, group: &str, answer: Duration) -> Result<Self, ConnectError> {
+    fn answering_within(
+        settings: &freshet_config::Kafka,
+        group: &str,
+        answer: Duration,
+    ) -> Result<Self, ConnectError> {
         let clients = Arc::new(Clients::new(settings, group));
         let consumer = clients.config(Role::Reader).create_with_context(clients.reports());
         let consumer: BaseConsumer<Reports> =
@@ -122,7 +126,8 @@ impl Kafka {
             }
             Ok(offsets)
         });
-        let offsets = answer.map_err(|error| self.clients.error(&format!("ask for {what} of \"{topic}\""), &error))?;
+        let offsets =
+            answer.map_err(|error| self.clients.error(&format!("ask for {what} of \"{topic}\""), &error))?;
         self.clients.outage.end();
         Ok(offsets)
     }
@@ -144,7 +149,11 @@ impl Drop for Kafka {
 }
 
 impl Connector for Kafka {
-    fn prepare(&self, inputs: &[&str], outputs: &[&str]) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
+    fn prepare(
+        &self,
+        inputs: &[&str],
+        outputs: &[&str],
+    ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
         for topic in inputs.iter().chain(outputs) {
@@ -158,7 +167,9 @@ impl Connector for Kafka {
         missing.sort_unstable();
         missing.dedup();
         if !missing.is_empty() && !self.settings.create_topics {
-            return Err(ConnectError::MissingTopics { topics: missing.into_iter().map(str::to_owned).collect() });
+            return Err(ConnectError::MissingTopics {
+                topics: missing.into_iter().map(str::to_owned).collect(),
+            });
         }
         if !missing.is_empty() {
             found.extend(admin::create(&self.clients, &self.group, &missing, &self.settings, self.answer)?);

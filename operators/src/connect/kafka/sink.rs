@@ -59,7 +59,9 @@ impl ProducerContext for Deliveries {
         let fate = match result {
             Ok(_) => Ok(()),
             // The sink was dropped: nobody waits any more.
-            Err((error, _)) if matches!(code_of(error), Some(Code::PurgeQueue | Code::PurgeInflight)) => return,
+            Err((error, _)) if matches!(code_of(error), Some(Code::PurgeQueue | Code::PurgeInflight)) => {
+                return;
+            }
             Err((error, _)) => Err(error.to_string()),
         };
         if fate.is_ok() {
@@ -115,7 +117,9 @@ impl Drop for KafkaSink {
     /// no matter of the worker's thread.
     fn drop(&mut self) {
         let producer = self.producer.take();
-        if let Err(error) = std::thread::Builder::new().name("end writing".to_owned()).spawn(move || drop(producer)) {
+        if let Err(error) =
+            std::thread::Builder::new().name("end writing".to_owned()).spawn(move || drop(producer))
+        {
             tracing::warn!(%error, "no thread to end a producer on");
         }
     }

@@ -78,12 +78,16 @@ impl Reader {
         let what = format!("read \"{}\"", self.topic);
         let fail = |error: KafkaError| self.clients.error(&what, &error);
         let config = self.clients.config(Role::Reader);
-        let consumer: BaseConsumer<Reports> = config.create_with_context(self.clients.reports()).map_err(fail)?;
-        let queue = EventQueue::of(&consumer).ok_or_else(|| fail(KafkaError::ClientCreation("no queue".into())))?;
+        let consumer: BaseConsumer<Reports> =
+            config.create_with_context(self.clients.reports()).map_err(fail)?;
+        let queue =
+            EventQueue::of(&consumer).ok_or_else(|| fail(KafkaError::ClientCreation("no queue".into())))?;
         let mut assignment = TopicPartitionList::new();
         for (partition, start) in starts {
             let Some(offset) = self.first(&consumer, &queue, *partition, *start)? else { return Ok(()) };
-            assignment.add_partition_offset(&self.topic, *partition, rdkafka::Offset::Offset(offset)).map_err(fail)?;
+            assignment
+                .add_partition_offset(&self.topic, *partition, rdkafka::Offset::Offset(offset))
+                .map_err(fail)?;
             self.inbox.put(&mut vec![Item::Position(*partition, offset)]);
         }
         consumer.assign(&assignment).map_err(fail)?;
@@ -173,7 +177,8 @@ impl Reader {
     fn failure(&self, event: &Event) -> Option<ConnectError> {
         match event {
             Event::Error { code, reason } if !is_transient(*code) => {
-                let what = format!("cannot read \"{}\" at {}: {code}: {reason}", self.topic, self.clients.servers);
+                let what =
+                    format!("cannot read \"{}\" at {}: {code}: {reason}", self.topic, self.clients.servers);
                 Some(ConnectError::World { what, source: None, retry: true })
             }
             Event::Error { .. } | Event::Record(_) | Event::End(..) | Event::Other => None,

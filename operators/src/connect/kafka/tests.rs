@@ -35,7 +35,10 @@ fn settings(servers: &str, properties: &[(&str, &str)]) -> freshet_config::Kafka
         create_topics: true,
         partitions: NonZeroU32::MIN,
         replication: NonZeroU32::MIN,
-        properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        properties: properties
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
     }
 }
 
@@ -63,7 +66,8 @@ impl Broker {
     fn create(&self, partitions: usize) -> String {
         let partitions = NonZeroU32::new(u32::try_from(partitions).unwrap()).unwrap();
         let kafka =
-            Kafka::new(&freshet_config::Kafka { partitions, ..settings(&self.servers, &[]) }, &self.group).unwrap();
+            Kafka::new(&freshet_config::Kafka { partitions, ..settings(&self.servers, &[]) }, &self.group)
+                .unwrap();
         let topic = unique("topic");
         let created = kafka.prepare(&[&topic], &[]).unwrap();
         assert_eq!(created[&topic].len(), partitions.get() as usize);
@@ -120,9 +124,15 @@ fn missing_topics_are_named_together() {
     let kafka = Kafka::new(&strict, &broker.group).unwrap();
     let (one, two) = (unique("absent-a"), unique("absent-b"));
     let missing = kafka.prepare(&[&two, &present], &[&one, &two]).unwrap_err();
-    assert!(matches!(&missing, ConnectError::MissingTopics { topics } if topics == &[one.clone(), two]), "{missing}");
+    assert!(
+        matches!(&missing, ConnectError::MissingTopics { topics } if topics == &[one.clone(), two]),
+        "{missing}"
+    );
     assert!(matches!(kafka.end_offsets(&one), Err(ConnectError::MissingTopics { .. })));
-    assert!(matches!(kafka.prepare(&[&one], &[]), Err(ConnectError::MissingTopics { .. })), "looking creates nothing");
+    assert!(
+        matches!(kafka.prepare(&[&one], &[]), Err(ConnectError::MissingTopics { .. })),
+        "looking creates nothing"
+    );
     let (what, retry) = why(&kafka.prepare(&["no/topic"], &[]).unwrap_err());
     assert!(what.contains("no/topic") && !retry, "{what}");
 }
@@ -130,7 +140,8 @@ fn missing_topics_are_named_together() {
 #[test]
 fn creates_inputs_outputs_and_dead_letters() {
     let Some(broker) = Broker::get() else { return };
-    let settings = freshet_config::Kafka { partitions: NonZeroU32::new(3).unwrap(), ..settings(&broker.servers, &[]) };
+    let settings =
+        freshet_config::Kafka { partitions: NonZeroU32::new(3).unwrap(), ..settings(&broker.servers, &[]) };
     let kafka = Kafka::new(&settings, &broker.group).unwrap();
     let (input, output) = (unique("in"), unique("out"));
     let created = kafka.prepare(&[&input], &[&output, &format!("{input}.dlq")]).unwrap();
@@ -138,7 +149,8 @@ fn creates_inputs_outputs_and_dead_letters() {
     assert!(created.values().all(|partitions| partitions == &[0, 1, 2]));
     assert_eq!(kafka.prepare(&[&input], &[]).unwrap()[&input], [0, 1, 2], "a second time nothing happens");
     let too_many = freshet_config::Kafka { replication: NonZeroU32::new(9).unwrap(), ..settings };
-    let (what, retry) = why(&Kafka::new(&too_many, &broker.group).unwrap().prepare(&[&unique("in")], &[]).unwrap_err());
+    let (what, retry) =
+        why(&Kafka::new(&too_many, &broker.group).unwrap().prepare(&[&unique("in")], &[]).unwrap_err());
     assert!(what.contains("InvalidReplicationFactor") && !retry, "{what}");
 }
 
@@ -204,8 +216,10 @@ fn starts_at_the_earliest_record_that_is_kept() {
 #[test]
 fn a_topic_that_is_deleted_while_read_is_an_error() {
     let Some(broker) = Broker::get() else { return };
-    let kafka =
-        broker.kafka(&[("topic.metadata.refresh.interval.ms", "200"), ("topic.metadata.propagation.max.ms", "200")]);
+    let kafka = broker.kafka(&[
+        ("topic.metadata.refresh.interval.ms", "200"),
+        ("topic.metadata.propagation.max.ms", "200"),
+    ]);
     let topic = broker.create(1);
     write(&kafka, &topic, [record("a", "{}")]);
     let mut reader = Reader::open(&kafka, &topic, &BTreeMap::new());
@@ -259,7 +273,10 @@ fn header_names_that_are_no_c_strings_are_mended() {
 
 #[test]
 fn wrong_properties_are_told_without_their_values() {
-    let wrong = settings("localhost:1", &[("acks", "0"), ("sasl.mechanism", "hunter2"), ("security.protocol", "sasl")]);
+    let wrong = settings(
+        "localhost:1",
+        &[("acks", "0"), ("sasl.mechanism", "hunter2"), ("security.protocol", "sasl")],
+    );
     let (what, _) = why(&Kafka::new(&wrong, "group").err().unwrap());
     assert!(what.contains("property \"") && !what.contains("hunter2"), "{what}");
     let unknown = settings("localhost:1", &[("no.such.property", "hunter2")]);
