@@ -18,7 +18,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM debian:bookworm-slim
 RUN apt-get update -q \
-    && apt-get install -y -q --no-install-recommends ca-certificates libgomp1 libopenblas0-pthread libstdc++6 \
+    && apt-get install -y -q --no-install-recommends ca-certificates libgomp1 libopenblas0-pthread libssl3 libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /var/lib/freshet --create-home freshet \
     && install -d -o freshet /var/lib/freshet/data

@@ -105,7 +105,7 @@ wheel() {
 
 tools() {
     apt_packages "builds FAISS and librdkafka, fetches the runtime and the model" \
-        build-essential cmake pkg-config libopenblas-dev python3-pip python3-venv unzip
+        build-essential cmake pkg-config libopenblas-dev libssl-dev python3-pip python3-venv unzip
     say "tools: ready"
 }
 

@@ -14,13 +14,21 @@ const KINDS: [&str; 2] = ["files", "kafka"];
 /// Most partitions or replicas of a topic that is created.
 const PARTITIONS_MAX: u32 = 10_000;
 /// librdkafka properties that are refused, with the reason.
-const REFUSED: [(&str, &str); 6] = [
+const REFUSED: [(&str, &str); 14] = [
     ("bootstrap.servers", "has a key of its own: connector.bootstrap_servers"),
     ("metadata.broker.list", "has a key of its own: connector.bootstrap_servers"),
     ("group.id", "is the name of the pipeline: pipeline.name"),
     ("enable.auto.commit", "is set by Freshet: offsets are committed with the answers"),
     ("enable.auto.offset.store", "is set by Freshet: offsets are committed with the answers"),
     ("transactional.id", "is set by Freshet: it must be the same after a restart"),
+    ("isolation.level", "is set by Freshet: only committed records are read"),
+    ("auto.offset.reset", "is set by Freshet: it keeps its own positions"),
+    ("enable.partition.eof", "is set by Freshet: it tells which offsets an answer reflects"),
+    ("allow.auto.create.topics", "has a key of its own: connector.create_topics"),
+    ("enable.idempotence", "is set by Freshet: records of a key must keep their order"),
+    ("acks", "is set by Freshet: an answer counts once all replicas have it"),
+    ("request.required.acks", "is set by Freshet: an answer counts once all replicas have it"),
+    ("statistics.interval.ms", "is set by Freshet: nobody reads the statistics, and they would pile up"),
 ];
 
 /// Reads the connector; `files` where nothing is said.

@@ -19,6 +19,7 @@ mod units;
 mod vectors;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,7 +89,7 @@ pub enum Connector {
 }
 
 /// `kind = "kafka"`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Kafka {
     /// `host:port[,host:port…]`
     pub bootstrap_servers: String,
@@ -100,6 +101,19 @@ pub struct Kafka {
     pub replication: NonZeroU32,
     /// Any librdkafka property; one that has a typed key here, or that Freshet must set, is refused.
     pub properties: BTreeMap<String, String>,
+}
+
+/// Names the properties but not their values: some of them are passwords.
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("create_topics", &self.create_topics)
+            .field("partitions", &self.partitions)
+            .field("replication", &self.replication)
+            .field("properties", &self.properties.keys())
+            .finish()
+    }
 }
 
 /// `[topics]`; dead letters go to `TOPIC.dlq`.

@@ -32,6 +32,7 @@ mod tests;
 
 pub use crate::index::TokenMatrix;
 pub use error::EmbedError;
+pub use hf_hub::api::Progress;
 pub use locate::{Located, locate, pull};
 pub use manifest::Manifest;
 pub use metrics::{EmbedCounts, EmbedMetrics};

@@ -4,6 +4,7 @@
 
 mod eval;
 mod logs;
+mod models;
 mod query;
 mod run;
 mod tail;
@@ -41,6 +42,9 @@ enum Command {
     /// Measure every plan on a test collection (corpus.jsonl, queries.jsonl, qrels.tsv).
     #[command(after_help = "Example: freshet eval collections/scifact")]
     Eval(eval::EvalArgs),
+    /// List and fetch models.
+    #[command(subcommand, after_help = "Example: freshet models pull all-MiniLM-L6-v2")]
+    Models(models::ModelsCommand),
     /// Check a configuration: all problems at once, each with its key.
     #[command(after_help = "Example: freshet check --config config/kafka.toml")]
     Check(ConfigArgs),
@@ -92,6 +96,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Query(args) => query::query(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Eval(args) => eval::eval(&args),
+        Command::Models(command) => models::models(&command),
         Command::Check(args) => check(&args),
     };
     match result {

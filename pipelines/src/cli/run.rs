@@ -22,7 +22,7 @@ pub(crate) struct RunArgs {
     /// Stop when everything present at the start is indexed and answered.
     #[arg(long)]
     until_caught_up: bool,
-    /// Worker threads; more than one process counts them all. Default: `pipeline.workers`.
+    /// Worker threads. Default: `pipeline.workers`.
     #[arg(long, value_name = "N")]
     workers: Option<std::num::NonZeroUsize>,
 }

@@ -65,11 +65,12 @@ pub(super) fn find(
     Ok(found)
 }
 
-/// Creates topics and waits until brokers know them.
+/// Creates topics and waits until brokers know them. Those of them that are `inputs` keep their records for good: a
+/// pipeline reads its documents again when it starts.
 pub(super) fn create<'a>(
     clients: &Clients,
     consumer: &BaseConsumer<Reports>,
-    topics: &[&'a str],
+    (topics, inputs): (&[&'a str], &[&str]),
     settings: &freshet_config::Kafka,
     limit: Duration,
 ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
@@ -79,7 +80,10 @@ pub(super) fn create<'a>(
         clients.config(Role::Admin).create_with_context(clients.reports()).map_err(fail)?;
     let partitions = i32::try_from(settings.partitions.get()).unwrap_or(i32::MAX);
     let replication = i32::try_from(settings.replication.get()).unwrap_or(i32::MAX);
-    let new = |topic: &&'a str| NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
+    let new = |topic: &&'a str| {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
+        if inputs.contains(topic) { new.set("retention.ms", "-1") } else { new }
+    };
     let new: Vec<NewTopic<'_>> = topics.iter().map(new).collect();
     let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit));
     for result in block_on(admin.create_topics(&new, &options)).map_err(fail)? {
