@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freshet_operators::admit::{EndOffsets, admit};
+use freshet_operators::connect::Connector;
 use freshet_operators::connect::{Sink, Source};
 use freshet_operators::consume::{
     Budget, DocumentConsumer, QueryConsumer, consume_documents, consume_queries,
@@ -36,7 +37,6 @@ use freshet_operators::shard::{Round, Shards, SharedShards, index, serve};
 use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
 use freshet_operators::upsert::{SplitText, upsert};
 use freshet_operators::wake::LateWake;
-use freshet_operators::{clock, connect::Connector};
 use freshet_schemas::{Offset, Partition};
 use timely::dataflow::operators::{Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
@@ -93,7 +93,7 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
         let documents = DocumentConsumer {
             source: documents,
             start: start.into_iter().map(|(partition, next)| Binding { partition, next }).collect(),
-            clock: clock::wall(),
+            clock: Arc::clone(&setup.clock),
             tick: setup.config.pipeline.tick,
             tick_records_max: setup.config.pipeline.tick_records_max.get(),
             budget: Budget::new(

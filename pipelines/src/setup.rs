@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use freshet_config::{Config, Distance};
+use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, load};
@@ -47,6 +48,8 @@ pub struct Setup {
     chunker: Arc<Chunker>,
     /// Highest use of the documents' budget.
     pub gauge: Arc<BudgetGauge>,
+    /// Names ticks.
+    pub clock: Arc<Clock>,
 }
 
 impl Setup {
@@ -85,6 +88,7 @@ impl Setup {
             service,
             chunker: Arc::new(chunker),
             gauge: Arc::default(),
+            clock: Clock::wall(),
         };
         setup.check_plans()?;
         Ok(setup)

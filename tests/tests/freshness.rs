@@ -1,7 +1,9 @@
 //! What a query sees: `latest`, `strong`, at least these offsets; headers; and an end to waiting.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use freshet_operators::clock::Clock;
 use freshet_schemas::Record;
 use freshet_tests::drive::{Bench, setup};
 use serde_json::json;
@@ -79,5 +81,21 @@ fn headers_of_the_query_come_back_with_the_answer() {
     bench.answer("q");
     assert_eq!(bench.memory.records("answers")[0].headers, headers);
     assert_eq!(bench.memory.records("answers")[0].key.as_deref(), Some(&b"q"[..]));
+    bench.finish();
+}
+
+#[test]
+fn a_clock_that_is_set_back_stops_nothing() {
+    let mut setup = setup(2);
+    let calls = AtomicU64::new(0);
+    // An hour back after each second look.
+    setup.clock = Clock::over(move || 1_000_000_000 - 3_600_000 * (calls.fetch_add(1, Ordering::SeqCst) / 2));
+    let bench = Bench::start(&setup);
+    for number in 0..20 {
+        bench.document(&json!({"id": format!("d{number}"), "text": "harbour"}));
+        let answer = bench.ask(&json!({"id": format!("q{number}"), "text": "harbour", "limit": 100,
+            "consistency": "strong", "plan": "bm25"}));
+        assert_eq!(answer["points"].as_array().unwrap().len(), number + 1);
+    }
     bench.finish();
 }

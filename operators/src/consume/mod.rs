@@ -36,7 +36,7 @@ pub struct DocumentConsumer {
     /// Next offsets the partitions start at: bound to time 0, which no record has.
     pub start: Vec<Binding>,
     /// Names ticks.
-    pub clock: Clock,
+    pub clock: Arc<Clock>,
     /// Least time between two polls.
     pub tick: Duration,
     /// Most records of one tick.
@@ -78,7 +78,7 @@ pub fn consume_documents<'scope>(
             let start = std::mem::take(&mut consumer.start);
             bindings_out.activate().session(bindings_cap).give_iterator(start.into_iter());
             if now >= next_poll {
-                let tick = (*records_cap.time()).max((consumer.clock)());
+                let tick = (*records_cap.time()).max(consumer.clock.now());
                 records_cap.downgrade(&tick);
                 bindings_cap.downgrade(&tick);
                 let (records, bindings, full) = consumer.poll(tick);
@@ -92,6 +92,7 @@ pub fn consume_documents<'scope>(
                 if some {
                     records_cap.downgrade(&(tick + 1));
                     bindings_cap.downgrade(&(tick + 1));
+                    consumer.clock.used(tick + 1);
                 }
                 next_poll = if full { now } else { now + consumer.tick };
             }

@@ -172,7 +172,13 @@ impl Connector for Kafka {
             });
         }
         if !missing.is_empty() {
-            found.extend(admin::create(&self.clients, &self.group, (&missing, inputs), &self.settings, self.answer)?);
+            found.extend(admin::create(
+                &self.clients,
+                &self.group,
+                (&missing, inputs),
+                &self.settings,
+                self.answer,
+            )?);
         }
         lock(&self.partitions).extend(found.clone());
         Ok(found)
