@@ -1,4 +1,22 @@
 //! The configuration of a pipeline: TOML → checked values, all problems at once, each with its key.
+//!
+//! ```text
+//! TOML ─▶ table ─▶ interpolate ─▶ sections, connector, vectors, plans ─▶ Config
+//!                       └──────────────────┴──▶ problems ──────────────▶ ConfigErrors
+//! ```
+//!
+//! Reading does no input or output except for the file itself: whether brokers answer and models exist shows later.
+
+mod connector;
+pub mod defaults;
+mod interpolate;
+mod load;
+mod plans;
+mod problems;
+mod section;
+mod sections;
+mod units;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -6,6 +24,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use freshet_schemas::{Node, QueryLimits, VectorKind};
+
+pub use plans::{DEFAULT_PLAN, default_plan};
+pub use problems::{ConfigErrors, Problem};
+pub use vectors::LANGUAGES;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,13 +42,13 @@ pub struct Config {
     pub documents: Documents,
     /// `[vectors.NAME]`, by name.
     pub vectors: BTreeMap<String, VectorField>,
-    /// `[plans.NAME]`, by name; `default` is always there.
+    /// `[plans.NAME]`, by name; `default` is there unless no vector field has a model, so that text finds nothing.
     pub plans: BTreeMap<String, Node>,
     /// `[embedding]`
     pub embedding: Embedding,
     /// `[queries]`
     pub queries: Queries,
-    /// `[models.NAME]`: folders of models, by name, before the registry and the caches are asked.
+    /// `[models]`: folders of models, by name, before the registry and the caches are asked.
     pub models: BTreeMap<String, PathBuf>,
     /// `[snapshots]`, read and checked; cut by a later version.
     pub snapshots: Option<Snapshots>,
@@ -101,8 +123,10 @@ pub struct Documents {
     /// Longest joined text. Default 1 MiB.
     pub text_bytes_max: NonZeroUsize,
     /// Tokens per chunk, special tokens not counted; `None`: one chunk per document, cut by the model's own limit.
+    /// Written as `chunk_tokens = 0`. Default 200.
     pub chunk_tokens: Option<NonZeroUsize>,
-    /// Tokens that neighbouring chunks share; less than `chunk_tokens`.
+    /// Tokens that neighbouring chunks share; less than `chunk_tokens`, 0 without it. Default 40, at
+    /// most a fifth of `chunk_tokens`.
     pub chunk_overlap: usize,
 }
 
@@ -143,7 +167,7 @@ pub enum Distance {
 pub struct Embedding {
     /// Threads, one ONNX session each. Default: the number of cores.
     pub threads: NonZeroUsize,
-    /// Tokens of one batch, padding counted. Default 2048.
+    /// Tokens of one batch, padding counted. Default 512: a query waits for at most one running batch.
     pub batch_tokens_max: NonZeroUsize,
     /// Texts waiting for a thread. Default 1024.
     pub queue_texts_max: NonZeroUsize,

@@ -1,7 +1,25 @@
-//! The operators of Freshet, one folder each.
+//! The operators of Freshet, one folder each, in the order of the flow:
+//! `connect` · `consume` · `decode` · `upsert` · `embed` · `shard` (over `index`) · `stats` · `plan` · `admit` ·
+//! `gather` (over `fuse`) · `produce`.
+//!
+//! `mod.rs` of an operator is its timely part: capabilities, frontiers, exchange. What it decides is in plain structs
+//! beside it, which never import timely and are tested alone.
 
+pub mod admit;
+pub mod clock;
 pub mod connect;
+pub mod consume;
+pub mod control;
+pub mod decode;
 pub mod embed;
 pub mod fuse;
+pub mod gather;
 pub mod index;
+pub mod message;
+pub mod plan;
+pub mod produce;
+pub mod shard;
+pub mod stats;
 pub mod text;
+pub mod upsert;
+pub mod wake;

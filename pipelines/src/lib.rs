@@ -1,1 +1,9 @@
-//! Freshet.
+//! The pipelines of Freshet: the dataflow from topic to topic, and what the command line does with it.
+
+pub mod ask;
+pub mod dataflow;
+pub mod eval;
+pub mod overlay;
+pub mod render;
+pub mod run;
+pub mod setup;

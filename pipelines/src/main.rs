@@ -1,2 +1,7 @@
-//! Freshet.
-fn main() {}
+//! The `freshet` binary.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, Offset, Partition};
+use crate::{Fault, FaultCode, Offset, Partition};
 
 /// Inclusive offset per partition: all and only these records are reflected; −1 where nothing is.
 pub type AsOf = BTreeMap<Partition, Offset>;
@@ -27,6 +27,34 @@ pub struct Answer {
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Fault>,
+}
+
+impl Answer {
+    /// The answer to a query that cannot be answered.
+    pub fn refusal(id: impl Into<String>, fault: Fault, took_seconds: f64) -> Self {
+        Self {
+            id: id.into(),
+            points: Vec::new(),
+            as_of: BTreeMap::new(),
+            time: None,
+            took_seconds,
+            error: Some(fault),
+        }
+    }
+
+    /// The value of the answer's record: compact JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an answer has string keys and no fallible parts")
+    }
+
+    /// Reads the value of an answer's record.
+    ///
+    /// # Errors
+    /// `NotJson` when the bytes are not an answer.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Fault> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| Fault::whole(FaultCode::NotJson, format!("not an answer: {error}")))
+    }
 }
 
 /// One hit.

@@ -3,8 +3,21 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{VectorKind, VectorValue};
+use crate::identity::{identify, identify_by_key};
+use crate::json::{Fields, Object, join, list, parse_object, quote};
+use crate::{Fault, FaultCode, Record, VectorKind, VectorValue};
+
+/// Field of a document that holds precomputed vectors; it is never text or payload.
+pub const VECTORS_FIELD: &str = "vectors";
+
+/// Room in a record for everything but its text: payload and precomputed vectors (as JSON, a token vector of 128
+/// numbers takes about 2 KiB, so this holds a multi-vector of 30 000 tokens).
+const BESIDES_TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// Most bytes of JSON that one byte of text can take: a control character as `\u001f`.
+const ESCAPED_BYTES_MAX: usize = 6;
 
 /// What a document must look like; made from `[documents]` and `[vectors]` of the config.
 #[derive(Clone, Debug)]
@@ -35,7 +48,7 @@ pub struct VectorSpec {
 pub struct Document {
     /// Id, not empty.
     pub id: String,
-    /// Text fields joined by a space; empty only if no vector field needs text.
+    /// Text fields, those that are not empty, joined by a space; blank only if no vector field needs text.
     pub text: String,
     /// All fields but id, text fields and vectors: compact JSON object text, fields in the document's order.
     pub payload: String,
@@ -50,4 +63,106 @@ pub enum DocumentChange {
     Put(Document),
     /// The document with this id is gone.
     Delete(String),
+}
+
+impl DocumentSpec {
+    /// Largest value of a record that is read at all: no document within the limits is larger.
+    pub fn value_bytes_max(&self) -> usize {
+        value_bytes_max(self.text_bytes_max)
+    }
+
+    /// Whether text must be there to make vectors that the document does not bring itself.
+    fn needs_text(&self, given: &BTreeMap<String, VectorValue>) -> bool {
+        self.vectors.iter().any(|(name, spec)| spec.from_text && !given.contains_key(name))
+    }
+}
+
+/// Largest value of a record whose text may have `text_bytes_max` bytes.
+pub(crate) fn value_bytes_max(text_bytes_max: usize) -> usize {
+    text_bytes_max.saturating_mul(ESCAPED_BYTES_MAX).saturating_add(BESIDES_TEXT_BYTES_MAX)
+}
+
+impl DocumentChange {
+    /// Reads a record of the documents topic.
+    ///
+    /// A record without a value deletes the document of its key. Fields that are `null` are read as absent, since
+    /// that is how tables write a missing field; as payload they are kept.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its field; the record as a whole is then refused.
+    pub fn parse(record: &Record, spec: &DocumentSpec) -> Result<Self, Fault> {
+        let key = record.key.as_deref();
+        let Some(value) = &record.value else {
+            return identify_by_key(&spec.id, key).map(Self::Delete);
+        };
+        if value.len() > spec.value_bytes_max() {
+            return Err(too_large("record", value.len(), spec.value_bytes_max(), None));
+        }
+        let mut object = parse_object(value)?;
+        let id = identify(&object, &spec.id, key)?;
+        let text = text(&object, spec)?;
+        if text.len() > spec.text_bytes_max {
+            let field = spec.text.first().cloned();
+            return Err(too_large("text", text.len(), spec.text_bytes_max, field));
+        }
+        let vectors = vectors(&object, spec)?;
+        if text.trim().is_empty() && spec.needs_text(&vectors) {
+            let message = format!("no text in {}", list(spec.text.iter().map(String::as_str)));
+            let field = spec.text.first().cloned();
+            return Err(Fault { code: FaultCode::EmptyText, message, field });
+        }
+        for field in spec.text.iter().map(String::as_str).chain([spec.id.as_str(), VECTORS_FIELD]) {
+            object.shift_remove(field);
+        }
+        let payload = Value::Object(object).to_string();
+        Ok(Self::Put(Document { id, text, payload, vectors }))
+    }
+
+    /// Id of the document that changes.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Put(document) => &document.id,
+            Self::Delete(id) => id,
+        }
+    }
+}
+
+/// A fault with the size found and the size allowed.
+pub(crate) fn too_large(what: &str, found: usize, max: usize, field: Option<String>) -> Fault {
+    let message = format!("{what} has {found} bytes, at most {max} are accepted");
+    Fault { code: FaultCode::TooLarge, message, field }
+}
+
+fn text(object: &Object, spec: &DocumentSpec) -> Result<String, Fault> {
+    let fields = Fields::new(object, "");
+    let mut text = String::new();
+    for name in &spec.text {
+        let Some(part) = fields.str(name)?.filter(|part| !part.is_empty()) else { continue };
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(part);
+    }
+    Ok(text)
+}
+
+fn vectors(object: &Object, spec: &DocumentSpec) -> Result<BTreeMap<String, VectorValue>, Fault> {
+    let Some(value) = object.get(VECTORS_FIELD).filter(|value| !value.is_null()) else {
+        return Ok(BTreeMap::new());
+    };
+    let fields = Fields::of(value, VECTORS_FIELD)?;
+    let mut vectors = BTreeMap::new();
+    for name in fields.names() {
+        let path = join(VECTORS_FIELD, name);
+        let Some(field) = spec.vectors.get(name) else {
+            let known = list(spec.vectors.keys().map(String::as_str));
+            let message = format!("vector {} is not configured; known: {known}", quote(name));
+            return Err(Fault::field(FaultCode::UnknownVector, path, message));
+        };
+        let Some(value) = fields.get(name) else { continue };
+        let vector = VectorValue::parse(value, &path)?;
+        vector.fit(field.kind, field.size, &path)?;
+        vectors.insert(name.to_owned(), vector);
+    }
+    Ok(vectors)
 }

@@ -30,7 +30,7 @@ pub enum FaultCode {
     UnknownVector,
     /// A plan name that is not configured.
     UnknownPlan,
-    /// A plan nested deeper, or with more nodes, than the limit.
+    /// A plan nested deeper, or with more nodes, than the limit; or JSON nested deeper than any record may be.
     TooDeep,
     /// A query id that is already being answered or was answered recently.
     DuplicateId,
@@ -83,6 +83,14 @@ impl Fault {
     /// A fault of the record as a whole.
     pub fn whole(code: FaultCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), field: None }
+    }
+
+    /// The message, after the field if there is one: for places that have no field of its own.
+    pub fn message_with_field(&self) -> String {
+        match &self.field {
+            Some(field) => format!("{field}: {}", self.message),
+            None => self.message.clone(),
+        }
     }
 
     /// A fault of one field.

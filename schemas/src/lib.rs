@@ -11,15 +11,18 @@
 mod answer;
 mod document;
 mod fault;
+mod identity;
+mod json;
 mod query;
 mod record;
 mod vector;
 
 pub use answer::{Answer, AsOf, FusionScore, Leg, Point, RerankScore};
-pub use document::{Document, DocumentChange, DocumentSpec, VectorSpec};
+pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec};
 pub use fault::{Fault, FaultCode};
 pub use query::{
-    Ask, Consistency, Fusion, Node, NodeQuery, Params, Query, QueryLimits, WithPayload,
+    Ask, Consistency, Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, Query, QueryFault, QueryLimits,
+    RRF_K_DEFAULT, WithPayload,
 };
-pub use record::{Header, Headers, Offset, Partition, Record, headers};
+pub use record::{Header, Headers, Offset, Partition, Record, dead_letter, headers};
 pub use vector::{SparseVector, VectorKind, VectorValue};

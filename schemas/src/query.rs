@@ -1,10 +1,24 @@
 //! A query record: bytes → checked query. Unknown fields are faults.
+//!
+//! `parse.rs` reads what stands at the top of a query, `node.rs` the nodes of its plan, `check.rs` compares a plan with
+//! the configured vector fields.
+
+mod check;
+mod node;
+mod parse;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Offset, Partition, SparseVector};
+use crate::{Fault, Offset, Partition, SparseVector};
+
+/// Hits of a query or of a stage that names no limit, as in Qdrant.
+pub const LIMIT_DEFAULT: usize = 10;
+
+/// Rank constant of reciprocal rank fusion unless one is given. Qdrant uses 2, which is sharper at the top than the 60
+/// of Cormack et al. 2009, §3.
+pub const RRF_K_DEFAULT: f64 = 2.0;
 
 /// Bounds on what a query may ask; from the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +50,17 @@ pub struct Query {
     pub explain: bool,
 }
 
+/// Why a query is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{fault}")]
+pub struct QueryFault {
+    /// Id of the query, as far as it could be read: of the value, else of the key. With an id there is somebody to
+    /// answer; without one the record is a dead letter.
+    pub id: Option<String>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
 /// Plain text through a configured plan, or a plan of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Ask {
@@ -60,7 +85,7 @@ pub struct Node {
     pub query: Option<NodeQuery>,
     /// Vector field; needed unless the query is a fusion.
     pub using: Option<String>,
-    /// Most hits of this stage, at least 1; default 10.
+    /// Most hits of this stage, at least 1; default 10. That of a configured root is replaced by the query's.
     pub limit: usize,
     /// Search parameters.
     pub params: Params,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Fault;
+
 /// Number of a partition of a topic; files have the single partition 0.
 pub type Partition = i32;
 /// Position of a record in its partition, from 0; for files the line number.
@@ -33,6 +35,24 @@ impl Record {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + len(value)).sum();
         len(&self.key) + len(&self.value) + headers
     }
+}
+
+/// The dead letter of a record that `stage` refused: the record unchanged, with headers that say why appended.
+///
+/// `topic` is the topic the record was read from. A record that carries such headers already, because it was a dead
+/// letter before, keeps them: the last of a name is the newest.
+pub fn dead_letter(record: &Record, topic: &str, stage: &str, fault: &Fault) -> Record {
+    let mut letter = record.clone();
+    let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
+    letter.headers.extend([
+        header(headers::TOPIC, topic),
+        header(headers::PARTITION, &record.partition.to_string()),
+        header(headers::OFFSET, &record.offset.to_string()),
+        header(headers::STAGE, stage),
+        header(headers::CODE, fault.code.as_str()),
+        header(headers::MESSAGE, &fault.message_with_field()),
+    ]);
+    letter
 }
 
 /// Header names of dead letters: those of Kafka Connect, so that its users' tools read them.

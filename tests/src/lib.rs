@@ -1,1 +1,5 @@
-//! Freshet.
+//! What the tests of whole pipelines share: random scripts, the from-scratch oracle, and drivers.
+
+pub mod drive;
+pub mod oracle;
+pub mod script;

@@ -1,9 +1,25 @@
 //! Topics: where records come from and go to. The same traits for Kafka, JSON Lines files and memory.
 
+mod budget;
+mod files;
+mod inbox;
+mod kafka;
+mod memory;
+mod partitioner;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod testing;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use freshet_schemas::{Offset, Partition, Record};
+
+pub use files::{Files, FilesLock};
+pub use kafka::Kafka;
+pub use memory::Memory;
 
 /// Called from any thread when a source has something new or a sink has made progress.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -77,4 +93,17 @@ pub trait Connector: Send + Sync {
     ) -> Result<Box<dyn Source>, ConnectError>;
     /// Opens a writer.
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError>;
+}
+
+/// Opens the configured system of topics with the offsets of a group, which is named after the pipeline.
+pub fn open(config: &freshet_config::Connector, group: &str) -> Result<Arc<dyn Connector>, ConnectError> {
+    Ok(match config {
+        freshet_config::Connector::Files { directory } => Arc::new(Files::new(directory, group)),
+        freshet_config::Connector::Kafka(settings) => Arc::new(Kafka::new(settings, group)?),
+    })
+}
+
+/// Locks; state behind these locks is whole between any two statements, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,29 @@
+# `make` alone lists what can be made.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint clean
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## brings in compilers, ONNX Runtime and the model; at once when they are there
+	@scripts/setup.sh tools runtime model
+
+build: setup ## builds target/release/freshet; 10 to 20 minutes the first time, FAISS and librdkafka included
+	cargo build --locked --release -p freshet
+
+demo: build ## indexes sample documents and answers sample queries; no Kafka, no container
+	@./scripts/demo.sh
+
+test: ## runs every test, against a Kafka broker of its own unless KAFKA_BOOTSTRAP_SERVERS names one
+	@scripts/test.sh
+
+lint: setup ## checks formatting, clippy, documentation and shell scripts
+	cargo fmt --all --check
+	cargo clippy --locked --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --release --workspace --no-deps
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; \
+	else echo "lint: shellcheck is not installed, scripts are not checked"; fi
+
+clean: ## removes what was built and fetched: target/ and vendor/
+	cargo clean --locked
+	rm -rf vendor

@@ -1,0 +1,185 @@
+//! The sections that are read key by key: pipeline, topics, documents, embedding, queries, models, snapshots, http.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use freshet_schemas::{QueryLimits, VECTORS_FIELD};
+
+use crate::section::{Section, describe};
+use crate::{Documents, Embedding, Http, Pipeline, Queries, Snapshots, Topics, defaults};
+
+/// Suffix of the topic for records that were refused.
+const DEAD_LETTERS: &str = ".dlq";
+/// Longest name of a Kafka topic, less the suffix.
+const TOPIC_CHARS_MAX: usize = 249 - DEAD_LETTERS.len();
+/// Most shards and most threads: more are slips of the keyboard.
+const THREADS_MAX: usize = 4096;
+/// Most of anything else that is counted.
+const COUNT_MAX: usize = 1 << 30;
+/// Deepest plan; the nesting of JSON is bounded by 127.
+const DEPTH_MAX: u64 = 32;
+
+pub(crate) fn pipeline(mut section: Section<'_>) -> Pipeline {
+    let base = Pipeline::default();
+    let pipeline = Pipeline {
+        name: section.string("name").unwrap_or(base.name),
+        shards: section.count_u32("shards", THREADS_MAX as u32).unwrap_or(base.shards),
+        workers: section.count("workers", THREADS_MAX).unwrap_or(base.workers),
+        tick: section.duration("tick").unwrap_or(base.tick),
+        tick_records_max: section.count("tick_records_max", COUNT_MAX).unwrap_or(base.tick_records_max),
+        in_flight_records_max: section
+            .count("in_flight_records_max", COUNT_MAX)
+            .unwrap_or(base.in_flight_records_max),
+        in_flight_bytes_max: section.size("in_flight_bytes_max").unwrap_or(base.in_flight_bytes_max),
+    };
+    section.finish();
+    pipeline
+}
+
+pub(crate) fn topics(mut section: Section<'_>) -> Topics {
+    let base = Topics::default();
+    let topics = Topics {
+        documents: topic(&mut section, "documents").unwrap_or(base.documents),
+        queries: topic(&mut section, "queries").unwrap_or(base.queries),
+        answers: topic(&mut section, "answers").unwrap_or(base.answers),
+    };
+    let dead = |topic: &str| format!("{topic}{DEAD_LETTERS}");
+    let mut used: Vec<(String, String)> = Vec::new();
+    for (key, name) in
+        [("documents", &topics.documents), ("queries", &topics.queries), ("answers", &topics.answers)]
+    {
+        if let Some((_, by)) = used.iter().find(|(other, _)| other == name) {
+            section.report(key, format!("\"{name}\" is also the topic of {by}"));
+        }
+        used.push((name.clone(), key.to_owned()));
+        if key != "answers" {
+            used.push((dead(name), format!("the dead letters of {key}")));
+        }
+    }
+    section.finish();
+    topics
+}
+
+fn topic(section: &mut Section<'_>, key: &'static str) -> Option<String> {
+    let name = section.string(key)?;
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.len() > TOPIC_CHARS_MAX || !name.chars().all(is_legal) || name == "." || name == ".." {
+        let message = format!(
+            "{name:?} is not a topic: at most {TOPIC_CHARS_MAX} letters, digits, \".\", \"_\" or \"-\""
+        );
+        section.report(key, message);
+        return None;
+    }
+    Some(name)
+}
+
+pub(crate) fn documents(mut section: Section<'_>) -> Documents {
+    let base = Documents::default();
+    let id = section.string("id").unwrap_or(base.id);
+    let text = section.strings("text").unwrap_or(base.text);
+    if id == VECTORS_FIELD {
+        section.report("id", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
+    }
+    for (index, field) in text.iter().enumerate() {
+        if field == VECTORS_FIELD {
+            section.report("text", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
+        } else if text[..index].contains(field) {
+            section.report("text", format!("\"{field}\" stands twice"));
+        }
+    }
+    let text_bytes_max = section.size("text_bytes_max").unwrap_or(base.text_bytes_max);
+    let tokens = section.integer("chunk_tokens", 0..=COUNT_MAX as u64);
+    let tokens = tokens.map_or(defaults::CHUNK_TOKENS, |tokens| tokens as usize);
+    let overlap = section.integer("chunk_overlap", 0..=COUNT_MAX as u64);
+    let overlap = overlap.map_or(defaults::chunk_overlap(tokens), |overlap| overlap as usize);
+    if tokens > 0 && overlap >= tokens {
+        section.report("chunk_overlap", format!("{overlap} is not less than chunk_tokens, {tokens}"));
+    }
+    section.finish();
+    let chunk_tokens = NonZeroUsize::new(tokens);
+    let chunk_overlap = if tokens == 0 { 0 } else { overlap };
+    Documents { id, text, text_bytes_max, chunk_tokens, chunk_overlap }
+}
+
+pub(crate) fn embedding(mut section: Section<'_>) -> Embedding {
+    let base = Embedding::default();
+    let embedding = Embedding {
+        threads: section.count("threads", THREADS_MAX).unwrap_or(base.threads),
+        batch_tokens_max: section.count("batch_tokens_max", COUNT_MAX).unwrap_or(base.batch_tokens_max),
+        queue_texts_max: section.count("queue_texts_max", COUNT_MAX).unwrap_or(base.queue_texts_max),
+    };
+    section.finish();
+    embedding
+}
+
+pub(crate) fn queries(mut section: Section<'_>) -> Queries {
+    let base = Queries::default();
+    let limits = QueryLimits {
+        limit_max: section.count("limit_max", COUNT_MAX).map_or(base.limits.limit_max, usize::from),
+        depth_max: section
+            .integer("depth_max", 1..=DEPTH_MAX)
+            .map_or(base.limits.depth_max, |depth| depth as usize),
+        nodes_max: section.count("nodes_max", COUNT_MAX).map_or(base.limits.nodes_max, usize::from),
+        text_bytes_max: section.size("text_bytes_max").map_or(base.limits.text_bytes_max, usize::from),
+    };
+    let queries = Queries {
+        limits,
+        in_flight_max: section.count("in_flight_max", COUNT_MAX).unwrap_or(base.in_flight_max),
+        consistency_timeout: section.duration("consistency_timeout").unwrap_or(base.consistency_timeout),
+    };
+    section.finish();
+    queries
+}
+
+pub(crate) fn models(mut section: Section<'_>) -> BTreeMap<String, PathBuf> {
+    let mut models = BTreeMap::new();
+    for (name, value) in section.take_all() {
+        match value.as_str().filter(|folder| !folder.trim().is_empty()) {
+            Some(folder) => {
+                models.insert(name, PathBuf::from(folder));
+            }
+            None => {
+                let message = format!("{} is not the folder of a model", describe(&value));
+                section.report(&name, message);
+            }
+        }
+    }
+    models
+}
+
+pub(crate) fn snapshots(mut section: Section<'_>) -> Snapshots {
+    let base = Snapshots::default();
+    let snapshots = Snapshots {
+        store: section.string("store").unwrap_or(base.store),
+        interval: section.duration("interval").unwrap_or(base.interval),
+    };
+    let is_url = snapshots
+        .store
+        .split_once("://")
+        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+    if !is_url {
+        let message = format!(
+            "\"{}\" is not a URL such as \"file://snapshots\" or \"s3://bucket/prefix\"",
+            snapshots.store
+        );
+        section.report("store", message);
+    }
+    section.finish();
+    snapshots
+}
+
+pub(crate) fn http(mut section: Section<'_>) -> Http {
+    let base = Http::default();
+    let http = Http { listen: section.string("listen").unwrap_or(base.listen) };
+    let is_address = http
+        .listen
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !is_address {
+        let message = format!("\"{}\" is not HOST:PORT, such as \"127.0.0.1:6333\"", http.listen);
+        section.report("listen", message);
+    }
+    section.finish();
+    http
+}

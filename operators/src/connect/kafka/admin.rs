@@ -1,0 +1,129 @@
+//! Looks for topics, and creates those that are missing where that is allowed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use freshet_schemas::Partition;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+
+use super::super::ConnectError;
+use super::clients::{Clients, Reports, Role, code_of, is_transient};
+
+/// Time between two looks at topics that are being created, or at brokers that do not answer.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What there is of a topic.
+pub(super) enum Found {
+    Partitions(Vec<Partition>),
+    Missing,
+}
+
+/// Asks until brokers answer or the time is over; `ask` gets the time that is left.
+pub(super) fn until_answered<T>(limit: Duration, ask: impl Fn(Duration) -> KafkaResult<T>) -> KafkaResult<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match ask(deadline.saturating_duration_since(Instant::now()).max(LOOK)) {
+            Err(error) if code_of(&error).is_some_and(is_transient) && Instant::now() < deadline => {
+                std::thread::sleep(LOOK);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Looks for a topic.
+pub(super) fn find(
+    clients: &Clients,
+    consumer: &BaseConsumer<Reports>,
+    topic: &str,
+    limit: Duration,
+) -> Result<Found, ConnectError> {
+    let ask = |left| {
+        let metadata = consumer.fetch_metadata(Some(topic), left)?;
+        let entry = metadata.topics().iter().find(|entry| entry.name() == topic);
+        match entry.and_then(|entry| entry.error()).map(Code::from) {
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(Found::Missing),
+            Some(code) => Err(KafkaError::MetadataFetch(code)),
+            None => {
+                let all = entry.map(|entry| entry.partitions()).unwrap_or_default();
+                let mut partitions: Vec<Partition> = all.iter().map(|partition| partition.id()).collect();
+                partitions.sort_unstable();
+                Ok(Found::Partitions(partitions))
+            }
+        }
+    };
+    let found = until_answered(limit, ask);
+    let found = found.map_err(|error| clients.error(&format!("look for topic \"{topic}\""), &error))?;
+    clients.outage.end();
+    Ok(found)
+}
+
+/// Creates topics and waits until brokers know them.
+pub(super) fn create<'a>(
+    clients: &Clients,
+    consumer: &BaseConsumer<Reports>,
+    topics: &[&'a str],
+    settings: &freshet_config::Kafka,
+    limit: Duration,
+) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
+    let what = format!("create topic(s) {}", topics.join(", "));
+    let fail = |error: KafkaError| clients.error(&what, &error);
+    let admin: AdminClient<Reports> =
+        clients.config(Role::Admin).create_with_context(clients.reports()).map_err(fail)?;
+    let partitions = i32::try_from(settings.partitions.get()).unwrap_or(i32::MAX);
+    let replication = i32::try_from(settings.replication.get()).unwrap_or(i32::MAX);
+    let new = |topic: &&'a str| NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
+    let new: Vec<NewTopic<'_>> = topics.iter().map(new).collect();
+    let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit));
+    for result in block_on(admin.create_topics(&new, &options)).map_err(fail)? {
+        match result {
+            Ok(topic) => tracing::info!(topic, partitions, "created topic"),
+            Err((_, Code::TopicAlreadyExists)) => {}
+            Err((topic, code)) => {
+                return Err(clients.error(&format!("create topic \"{topic}\""), &KafkaError::AdminOp(code)));
+            }
+        }
+    }
+    let deadline = Instant::now() + limit;
+    let mut created = BTreeMap::new();
+    for topic in topics {
+        loop {
+            match find(clients, consumer, topic, deadline.saturating_duration_since(Instant::now()))? {
+                Found::Partitions(partitions) if !partitions.is_empty() => {
+                    created.insert((*topic).to_owned(), partitions);
+                    break;
+                }
+                Found::Partitions(_) | Found::Missing if Instant::now() < deadline => std::thread::sleep(LOOK),
+                Found::Partitions(_) | Found::Missing => {
+                    return Err(fail(KafkaError::AdminOp(Code::OperationTimedOut)));
+                }
+            }
+        }
+    }
+    Ok(created)
+}
+
+/// Runs a future to its end on this thread; librdkafka's threads wake it.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

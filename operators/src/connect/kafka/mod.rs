@@ -1,0 +1,207 @@
+//! Apache Kafka through librdkafka.
+//!
+//! ```text
+//! partitions ─▶ consumer ─▶ reading thread ─▶ inbox (bounded) ─▶ source, polled by a worker
+//! sink, fed by a worker ─▶ producer (bounded, idempotent) ─▶ partitions
+//! committed offsets ◀─▶ the group's coordinator, through a consumer that only commits
+//! ```
+//!
+//! - Partitions are assigned by hand: the group is named after the pipeline and holds committed offsets, so that
+//!   ordinary tools see the lag, but has no members. Two pipelines of one name must not run at a time.
+//! - Readers see committed records only. Positions move over what is none (markers, aborted and compacted records).
+//! - Partitions that a topic gets while it is read are read after the next start.
+//! - Brokers that are away are waited for, with one warning per outage; sinks give records back meanwhile. Refused
+//!   credentials, topics that are deleted, and offsets that are gone are errors of `poll`.
+//! - Records that retention deleted before they were read are skipped with a warning when a source is opened.
+
+mod admin;
+mod clients;
+mod commits;
+mod events;
+mod sink;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use freshet_schemas::{Offset, Partition};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+
+use self::admin::Found;
+use self::clients::{Clients, Reports, Role};
+use self::commits::{CloseOnDrop, Commits};
+use self::sink::KafkaSink;
+use self::source::KafkaSource;
+use super::{ConnectError, Connector, Sink, Source, Wake, lock};
+
+/// Time that brokers have to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Longest wait of the thread that serves the group's consumer.
+const SERVE: Duration = Duration::from_millis(100);
+
+/// Topics of a Kafka cluster.
+pub struct Kafka {
+    settings: freshet_config::Kafka,
+    clients: Arc<Clients>,
+    /// Asks for metadata and ends of partitions, and commits; reads nothing.
+    group: Arc<BaseConsumer<Reports>>,
+    /// Partitions of topics that have been looked for.
+    partitions: Mutex<BTreeMap<String, Vec<Partition>>>,
+    answer: Duration,
+    commits: CloseOnDrop,
+    closed: Arc<AtomicBool>,
+}
+
+impl Kafka {
+    /// Sets the clients up; brokers are asked later.
+    pub fn new(settings: &freshet_config::Kafka, group: &str) -> Result<Self, ConnectError> {
+        Self::answering_within(settings, group, ANSWER)
+    }
+
+    fn answering_within(settings: &freshet_config::Kafka, group: &str, answer: Duration) -> Result<Self, ConnectError> {
+        let clients = Arc::new(Clients::new(settings, group));
+        let consumer = clients.config(Role::Reader).create_with_context(clients.reports());
+        let consumer: BaseConsumer<Reports> =
+            consumer.map_err(|error| clients.error("set up a client for brokers", &error))?;
+        let group = Arc::new(consumer);
+        let (commits, closed) = (Arc::<Commits>::default(), Arc::<AtomicBool>::default());
+        let (asked, committing) = (Arc::clone(&group), Arc::clone(&commits));
+        thread("kafka commits", move || committing.serve(&asked))?;
+        let (polled, ended) = (Arc::clone(&group), Arc::clone(&closed));
+        // Takes log lines and errors; without it they would pile up.
+        thread("kafka group", move || {
+            while !ended.load(Ordering::Relaxed) {
+                drop(polled.poll(SERVE));
+            }
+        })?;
+        let (settings, partitions, commits) = (settings.clone(), Mutex::default(), CloseOnDrop(commits));
+        Ok(Self { settings, clients, group, partitions, answer, commits, closed })
+    }
+
+    /// Partitions of a topic as they were when it was first looked for, so that all answers of this connector are
+    /// about the same ones.
+    fn partitions(&self, topic: &str) -> Result<Vec<Partition>, ConnectError> {
+        if let Some(partitions) = lock(&self.partitions).get(topic) {
+            return Ok(partitions.clone());
+        }
+        match admin::find(&self.clients, &self.group, topic, self.answer)? {
+            Found::Missing => Err(ConnectError::MissingTopics { topics: vec![topic.to_owned()] }),
+            Found::Partitions(partitions) => {
+                lock(&self.partitions).insert(topic.to_owned(), partitions.clone());
+                Ok(partitions)
+            }
+        }
+    }
+
+    /// Asks about all partitions of a topic until brokers answer for each.
+    fn ask(
+        &self,
+        what: &str,
+        topic: &str,
+        ask: impl Fn(TopicPartitionList, Duration) -> KafkaResult<TopicPartitionList>,
+    ) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
+        let partitions = self.partitions(topic)?;
+        let answer = admin::until_answered(self.answer, |left| {
+            let mut list = TopicPartitionList::new();
+            for partition in &partitions {
+                list.add_partition(topic, *partition);
+            }
+            let mut offsets = BTreeMap::new();
+            for element in ask(list, left)?.elements() {
+                element.error()?;
+                if let rdkafka::Offset::Offset(offset) = element.offset() {
+                    offsets.insert(element.partition(), offset);
+                }
+            }
+            Ok(offsets)
+        });
+        let offsets = answer.map_err(|error| self.clients.error(&format!("ask for {what} of \"{topic}\""), &error))?;
+        self.clients.outage.end();
+        Ok(offsets)
+    }
+}
+
+/// Starts a thread that ends by itself.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), ConnectError> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop);
+    started.map_err(|error| {
+        let what = format!("cannot start a thread for \"{name}\"");
+        ConnectError::World { what, source: Some(error.into()), retry: true }
+    })
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Connector for Kafka {
+    fn prepare(&self, inputs: &[&str], outputs: &[&str]) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
+        let mut found = BTreeMap::new();
+        let mut missing = Vec::new();
+        for topic in inputs.iter().chain(outputs) {
+            match admin::find(&self.clients, &self.group, topic, self.answer)? {
+                Found::Partitions(partitions) => {
+                    found.insert((*topic).to_owned(), partitions);
+                }
+                Found::Missing => missing.push(*topic),
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        if !missing.is_empty() && !self.settings.create_topics {
+            return Err(ConnectError::MissingTopics { topics: missing.into_iter().map(str::to_owned).collect() });
+        }
+        if !missing.is_empty() {
+            found.extend(admin::create(&self.clients, &self.group, &missing, &self.settings, self.answer)?);
+        }
+        lock(&self.partitions).extend(found.clone());
+        Ok(found)
+    }
+
+    fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
+        self.ask("the ends", topic, |mut list, left| {
+            list.set_all_offsets(rdkafka::Offset::End)?;
+            self.group.offsets_for_times(list, left)
+        })
+    }
+
+    /// Waits for commits of this connector that are on their way.
+    fn committed(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
+        let settled = match self.commits.0.settle(self.answer) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(KafkaError::ConsumerCommit(Code::OperationTimedOut)),
+            Err(error) => Err(error),
+        };
+        settled.map_err(|error| self.clients.error(&format!("commit offsets of \"{topic}\""), &error))?;
+        self.ask("the committed offsets", topic, |list, left| self.group.committed_offsets(list, left))
+    }
+
+    /// Returns before the offsets are durable; an error is that of an earlier commit.
+    fn commit(&self, topic: &str, next: &BTreeMap<Partition, Offset>) -> Result<(), ConnectError> {
+        let added = self.commits.0.add(topic, next);
+        added.map_err(|error| self.clients.error(&format!("commit offsets of \"{topic}\""), &error))
+    }
+
+    fn source(
+        &self,
+        topic: &str,
+        partitions: &[Partition],
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError> {
+        Ok(Box::new(KafkaSource::start(Arc::clone(&self.clients), topic, partitions, start, wake)?))
+    }
+
+    fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {
+        Ok(Box::new(KafkaSink::start(&self.clients, wake)?))
+    }
+}

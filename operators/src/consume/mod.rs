@@ -1,0 +1,135 @@
+//! Documents topic → records at ticks, and the bindings of ticks to offsets.
+//!
+//! ```text
+//!   Source ──poll──▶ Consume(documents) ──▶ (Origin, Record) at tick t
+//!                        ▲        └───────▶ Binding at tick t: partition, next offset
+//!                        └── applied: probe on the indexes, releases the budget
+//! ```
+//! Time rule: every poll that yields records has a tick of its own, closed at once; at most one poll per `tick` unless
+//! a poll came back full. An idle source follows the clock, so that the other workers' ticks can close.
+//! Limit: no poll while the records or bytes of open ticks reach the budget.
+
+mod budget;
+mod queries;
+
+pub use budget::{Budget, BudgetGauge};
+pub use queries::{QueryConsumer, consume_queries};
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use freshet_schemas::{Partition, Record};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{ProbeHandle, Scope, StreamVec};
+
+use crate::clock::Clock;
+use crate::connect::Source;
+use crate::control::Control;
+use crate::index::Time;
+use crate::message::{Binding, Origin};
+
+/// What the operator needs to read documents.
+pub struct DocumentConsumer {
+    /// The partitions of this worker; `None` if it has none.
+    pub source: Option<Box<dyn Source>>,
+    /// Next offsets the partitions start at: bound to time 0, which no record has.
+    pub start: Vec<Binding>,
+    /// Names ticks.
+    pub clock: Clock,
+    /// Least time between two polls.
+    pub tick: Duration,
+    /// Most records of one tick.
+    pub tick_records_max: usize,
+    /// What may be between source and index.
+    pub budget: Budget,
+    /// Stop signal and failures.
+    pub control: Arc<Control>,
+}
+
+/// Reads documents at ticks. Ends, dropping its capability, when the control says so.
+pub fn consume_documents<'scope>(
+    scope: Scope<'scope, Time>,
+    applied: ProbeHandle<Time>,
+    mut consumer: DocumentConsumer,
+) -> (StreamVec<'scope, Time, (Origin, Record)>, StreamVec<'scope, Time, Binding>) {
+    let mut builder = OperatorBuilder::new("Consume(documents)".into(), scope);
+    let info = builder.operator_info();
+    let activator = scope.activator_for(info.address.clone());
+    let (records_out, records) = builder.new_output();
+    let (bindings_out, bindings) = builder.new_output();
+    let mut records_out = OutputBuilder::from(records_out);
+    let mut bindings_out = OutputBuilder::from(bindings_out);
+    let worker = scope.worker().index();
+
+    builder.build(move |mut capabilities| {
+        let bindings_cap = capabilities.pop();
+        let records_cap = capabilities.pop();
+        let mut held = records_cap.zip(bindings_cap);
+        let mut next_poll = Instant::now();
+        move |_frontiers| {
+            if consumer.control.stopping() {
+                held = None;
+            }
+            let Some((records_cap, bindings_cap)) = held.as_mut() else { return };
+            consumer.budget.release(|tick| !applied.less_equal(tick));
+            let now = Instant::now();
+            // Before any tick has closed every partition is bound, so that no cut lacks one.
+            let start = std::mem::take(&mut consumer.start);
+            bindings_out.activate().session(bindings_cap).give_iterator(start.into_iter());
+            if now >= next_poll {
+                let tick = (*records_cap.time()).max((consumer.clock)());
+                records_cap.downgrade(&tick);
+                bindings_cap.downgrade(&tick);
+                let (records, bindings, full) = consumer.poll(tick);
+                let some = !(records.is_empty() && bindings.is_empty());
+                let origin = |r: &Record| Origin { worker, partition: r.partition, offset: r.offset };
+                records_out
+                    .activate()
+                    .session(records_cap)
+                    .give_iterator(records.into_iter().map(|r| (origin(&r), r)));
+                bindings_out.activate().session(bindings_cap).give_iterator(bindings.into_iter());
+                if some {
+                    records_cap.downgrade(&(tick + 1));
+                    bindings_cap.downgrade(&(tick + 1));
+                }
+                next_poll = if full { now } else { now + consumer.tick };
+            }
+            activator.activate_after(next_poll.saturating_duration_since(Instant::now()));
+        }
+    });
+    (records, bindings)
+}
+
+impl DocumentConsumer {
+    /// Polls within the budget: records, changed bindings, and whether more is waiting.
+    fn poll(&mut self, tick: Time) -> (Vec<Record>, Vec<Binding>, bool) {
+        let (records_max, bytes_max) = self.budget.room();
+        let records_max = records_max.min(self.tick_records_max);
+        let Some(source) = self.source.as_mut() else { return (Vec::new(), Vec::new(), false) };
+        if records_max == 0 || bytes_max == 0 {
+            return (Vec::new(), Vec::new(), false);
+        }
+        let polled = match source.poll(records_max, bytes_max) {
+            Ok(polled) => polled,
+            Err(error) => {
+                self.control.fail(&error);
+                return (Vec::new(), Vec::new(), false);
+            }
+        };
+        let full = polled.records.len() == records_max;
+        let bytes = polled.records.iter().map(Record::size_bytes).sum();
+        self.budget.take(tick, polled.records.len(), bytes);
+        let bindings = self.changed(&polled.positions);
+        (polled.records, bindings, full)
+    }
+
+    fn changed(&mut self, positions: &std::collections::BTreeMap<Partition, i64>) -> Vec<Binding> {
+        let budget = &mut self.budget;
+        positions
+            .iter()
+            .filter(|&(&partition, &next)| budget.moved(partition, next))
+            .map(|(&partition, &next)| Binding { partition, next })
+            .collect()
+    }
+}

@@ -1,0 +1,112 @@
+//! Queries topic → records at the newest closed tick.
+//!
+//! The capability of this operator is the newest closed tick: it says to everything downstream that no query will look
+//! further back. Limit: at most `in_flight_max` queries of this worker are being answered at once.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use freshet_schemas::Record;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
+
+use crate::clock;
+use crate::connect::Source;
+use crate::control::Control;
+use crate::index::Time;
+use crate::message::Origin;
+use crate::produce::Offsets;
+use crate::wake::LateWake;
+
+/// What the operator needs to read queries.
+pub struct QueryConsumer {
+    /// The partitions of this worker; `None` if it has none.
+    pub source: Option<Box<dyn Source>>,
+    /// Queries read and not answered yet; shared with the operator that writes answers.
+    pub offsets: Rc<RefCell<Offsets>>,
+    /// Most queries being answered at once.
+    pub in_flight_max: usize,
+    /// Time after which an idle operator looks again.
+    pub tick: Duration,
+    /// Bound to the operator: the source wakes it.
+    pub wake: LateWake,
+    /// Stop signal and failures.
+    pub control: Arc<Control>,
+}
+
+/// Reads queries: each with the microsecond at which it was read.
+pub fn consume_queries<'scope>(
+    scope: Scope<'scope, Time>,
+    applied: StreamVec<'scope, Time, ()>,
+    mut consumer: QueryConsumer,
+) -> StreamVec<'scope, Time, (Origin, u64, Record)> {
+    let mut builder = OperatorBuilder::new("Consume(queries)".into(), scope);
+    let info = builder.operator_info();
+    let activator = scope.activator_for(info.address.clone());
+    consumer.wake.bind(scope.worker().sync_activator_for(info.address.to_vec()));
+    let mut applied = builder.new_input_connection::<Vec<()>, _, _>(applied, Pipeline, []);
+    let (output, stream) = builder.new_output_connection([]);
+    let mut output = OutputBuilder::from(output);
+    let worker = scope.worker().index();
+
+    builder.build(move |mut capabilities| {
+        let mut held = capabilities.pop();
+        let mut next_look = Instant::now();
+        move |frontiers| {
+            applied.for_each(|_, _| {});
+            if consumer.control.draining() {
+                held = None;
+            }
+            let Some(capability) = held.as_mut() else { return };
+            let closed =
+                frontiers[0].frontier().first().map_or(*capability.time(), |open| open.saturating_sub(1));
+            if closed > *capability.time() {
+                capability.downgrade(&closed);
+            }
+            // Before the first tick has closed there is no cut to read.
+            if *capability.time() > 0 {
+                let records = consumer.poll();
+                let read_at_us = clock::now_us();
+                let origin = |r: &Record| Origin { worker, partition: r.partition, offset: r.offset };
+                output
+                    .activate()
+                    .session(&*capability)
+                    .give_iterator(records.into_iter().map(|r| (origin(&r), read_at_us, r)));
+            }
+            let now = Instant::now();
+            if next_look <= now {
+                next_look = now + consumer.tick;
+                activator.activate_after(consumer.tick);
+            }
+        }
+    });
+    stream
+}
+
+impl QueryConsumer {
+    fn poll(&mut self) -> Vec<Record> {
+        let mut offsets = self.offsets.borrow_mut();
+        let room = self.in_flight_max.saturating_sub(offsets.in_flight());
+        let Some(source) = self.source.as_mut().filter(|_| room > 0) else { return Vec::new() };
+        match source.poll(room, QUERY_BYTES_MAX) {
+            Ok(polled) => {
+                for record in &polled.records {
+                    offsets.read(record.partition, record.offset);
+                }
+                offsets.advance(&polled.positions);
+                polled.records
+            }
+            Err(error) => {
+                self.control.fail(&error);
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Bytes of queries taken at once.
+const QUERY_BYTES_MAX: usize = 1 << 20;

@@ -1,0 +1,64 @@
+//! Stop signal and failures, shared by the workers of a process.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Where a run stands; phases only go forward.
+#[derive(Debug, Default)]
+pub struct Control {
+    phase: AtomicU8,
+    failure: Mutex<Option<String>>,
+}
+
+const RUNNING: u8 = 0;
+/// No new queries; those in flight are answered.
+const DRAINING: u8 = 1;
+/// No new documents; the dataflow ends.
+const STOPPING: u8 = 2;
+
+impl Control {
+    /// No new queries from now on.
+    pub fn drain(&self) {
+        self.phase.fetch_max(DRAINING, Ordering::SeqCst);
+    }
+
+    /// The end: sources give up their capabilities.
+    pub fn stop(&self) {
+        self.phase.fetch_max(STOPPING, Ordering::SeqCst);
+    }
+
+    /// Whether queries are still read.
+    pub fn draining(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) >= DRAINING
+    }
+
+    /// Whether documents are still read.
+    pub fn stopping(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) >= STOPPING
+    }
+
+    /// Whether nothing has asked for an end.
+    pub fn running(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) == RUNNING
+    }
+
+    /// Ends the run because the world outside failed; the first failure is kept.
+    pub fn fail(&self, error: &dyn std::error::Error) {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            text.push_str(": ");
+            text.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        if let Ok(mut failure) = self.failure.lock() {
+            failure.get_or_insert(text);
+        }
+        self.stop();
+    }
+
+    /// What failed, if anything.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().ok().and_then(|failure| failure.clone())
+    }
+}

@@ -1,0 +1,81 @@
+//! Records → documents and queries. What does not fit becomes a dead letter or an error answer; nothing is dropped.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use freshet_schemas::{
+    DocumentChange, DocumentSpec, Fault, Offset, Partition, Query, QueryLimits, Record, dead_letter,
+};
+use timely::dataflow::StreamVec;
+use timely::dataflow::operators::core::OkErr;
+use timely::dataflow::operators::vec::Map;
+
+use crate::index::Time;
+use crate::message::{DeadLetter, DocumentRecord, Origin, QueryRecord};
+
+/// Suffix of a dead-letter topic.
+pub const DEAD_LETTER_SUFFIX: &str = ".dlq";
+
+/// Makes dead letters of one topic.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    topic: String,
+    /// Records before these offsets were refused and written by an earlier run.
+    written: Rc<BTreeMap<Partition, Offset>>,
+}
+
+impl DeadLetters {
+    /// For records of `topic`; those before `written` are not written again.
+    pub fn new(topic: impl Into<String>, written: BTreeMap<Partition, Offset>) -> Self {
+        Self { topic: topic.into(), written: Rc::new(written) }
+    }
+
+    /// The dead letter, unless an earlier run has written it.
+    pub fn letter(&self, origin: Origin, record: &Record, stage: &str, fault: &Fault) -> Option<DeadLetter> {
+        if self.written.get(&origin.partition).is_some_and(|&next| origin.offset < next) {
+            return None;
+        }
+        Some(DeadLetter {
+            origin,
+            topic: format!("{}{DEAD_LETTER_SUFFIX}", self.topic),
+            record: dead_letter(record, &self.topic, stage, fault),
+        })
+    }
+}
+
+/// Decodes documents; refused records leave on the second stream.
+pub fn decode_documents<'scope>(
+    records: StreamVec<'scope, Time, (Origin, Record)>,
+    spec: DocumentSpec,
+    letters: DeadLetters,
+) -> (StreamVec<'scope, Time, DocumentRecord>, StreamVec<'scope, Time, DeadLetter>) {
+    let (documents, refused) = records.ok_err(move |(origin, record): (Origin, Record)| {
+        match DocumentChange::parse(&record, &spec) {
+            Ok(DocumentChange::Put(document)) => {
+                Ok(DocumentRecord { origin, id: document.id.clone(), document: Some(document), record })
+            }
+            Ok(DocumentChange::Delete(id)) => Ok(DocumentRecord { origin, id, document: None, record }),
+            Err(fault) => Err(letters.letter(origin, &record, "decode", &fault).map(Box::new)),
+        }
+    });
+    (documents, refused.flat_map(|letter| letter.map(|letter| *letter)))
+}
+
+/// Decodes queries. A faulty query with a known id goes on to its error answer; one without becomes a dead letter.
+pub fn decode_queries<'scope>(
+    records: StreamVec<'scope, Time, (Origin, u64, Record)>,
+    limits: QueryLimits,
+    letters: DeadLetters,
+) -> (StreamVec<'scope, Time, QueryRecord>, StreamVec<'scope, Time, DeadLetter>) {
+    let (queries, refused) = records.ok_err(move |(origin, read_at_us, record): (Origin, u64, Record)| {
+        let (id, query) = match Query::parse(&record, &limits) {
+            Ok(query) => (query.id.clone(), Ok(query)),
+            Err(refusal) => match refusal.id {
+                Some(id) => (id, Err(refusal.fault)),
+                None => return Err(letters.letter(origin, &record, "decode", &refusal.fault).map(Box::new)),
+            },
+        };
+        Ok(QueryRecord { origin, id, headers: record.headers.clone(), read_at_us, query, record })
+    });
+    (queries, refused.flat_map(|letter| letter.map(|letter| *letter)))
+}

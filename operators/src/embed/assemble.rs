@@ -1,0 +1,165 @@
+//! A document's delta and the vectors of its new texts → the change its shard applies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use freshet_schemas::{VectorKind, VectorValue};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::embed::fields::{FieldSource, VectorField};
+use crate::embed::{Embedding, Wants};
+use crate::index::{DocumentPut, FieldPut, RowPut, ShardChange};
+use crate::message::{DeltaPut, DocumentDelta, RoutedChange};
+
+/// Vectors of chunks by number, or why the model failed.
+pub type ModelRows = BTreeMap<u32, Result<Embedding, String>>;
+
+/// Texts that one model shall embed.
+#[derive(Debug, PartialEq)]
+pub struct Wanted {
+    /// Number of the model.
+    pub model: usize,
+    /// What is needed of it.
+    pub wants: Wants,
+    /// Numbers of the chunks.
+    pub numbers: Vec<u32>,
+    /// Their texts.
+    pub texts: Vec<String>,
+}
+
+/// Knows the fields, the shards, and which documents lack the vectors that the upsert state believes them to have.
+pub struct Assembler {
+    fields: Vec<VectorField>,
+    shards: u32,
+    /// Documents the model failed on, and whether an older version of them is in the index.
+    failed: BTreeMap<String, bool>,
+}
+
+/// The shard of a document: fixed for the life of a pipeline.
+pub fn shard_of(id: &str, shards: u32) -> u32 {
+    u32::try_from(xxh3_64(id.as_bytes()) % u64::from(shards)).unwrap_or(0)
+}
+
+impl Assembler {
+    /// For these fields and so many shards.
+    pub fn new(fields: Vec<VectorField>, shards: u32) -> Self {
+        Self { fields, shards, failed: BTreeMap::new() }
+    }
+
+    /// The texts of a delta that have no vector yet, per model.
+    pub fn wanted(&self, delta: &DocumentDelta) -> Vec<Wanted> {
+        let Some(put) = &delta.put else { return Vec::new() };
+        let models: BTreeSet<usize> = self.fields.iter().filter_map(VectorField::model).collect();
+        models.into_iter().filter_map(|model| self.wanted_of(model, delta, put)).collect()
+    }
+
+    fn wanted_of(&self, model: usize, delta: &DocumentDelta, put: &DeltaPut) -> Option<Wanted> {
+        let fields = self.fields.iter().filter(|field| field.model() == Some(model));
+        let fields: Vec<_> =
+            fields.filter(|field| !put.document.vectors.contains_key(&field.spec.name)).collect();
+        let missing =
+            |number: usize| fields.iter().any(|field| self.kept(field, delta, put, number).is_none());
+        let numbers: Vec<usize> = (0..put.chunks.len()).filter(|&number| missing(number)).collect();
+        if fields.is_empty() || numbers.is_empty() {
+            return None;
+        }
+        let tokens = fields.iter().any(|field| field.spec.kind == VectorKind::Multi);
+        let texts = numbers.iter().map(|&number| chunk(put, number).to_owned()).collect();
+        Some(Wanted {
+            model,
+            wants: if tokens { Wants::Tokens } else { Wants::Dense },
+            numbers: numbers.into_iter().map(|n| u32::try_from(n).unwrap_or(u32::MAX)).collect(),
+            texts,
+        })
+    }
+
+    /// Row of the version before that a chunk's vector is taken from.
+    fn kept(&self, field: &VectorField, delta: &DocumentDelta, put: &DeltaPut, number: usize) -> Option<u32> {
+        if self.failed.contains_key(&delta.id) || put.vectors_gone.contains(&field.spec.name) {
+            return None;
+        }
+        put.kept[number]
+    }
+
+    /// The change of the shard. `None`: the shard never saw the document that is deleted.
+    ///
+    /// # Errors
+    /// Why the model failed: the document stays as it is in its shard.
+    pub fn assemble(
+        &mut self,
+        delta: &DocumentDelta,
+        rows: BTreeMap<usize, ModelRows>,
+    ) -> Result<Option<RoutedChange>, String> {
+        let shard = shard_of(&delta.id, self.shards);
+        let Some(put) = &delta.put else {
+            let indexed = self.failed.remove(&delta.id).unwrap_or(delta.existed);
+            return Ok(
+                indexed.then(|| RoutedChange { shard, change: ShardChange::Remove { id: delta.id.clone() } })
+            );
+        };
+        let failure = rows.values().flat_map(BTreeMap::values).find_map(|row| row.as_ref().err());
+        if let Some(reason) = failure {
+            self.failed.entry(delta.id.clone()).or_insert(delta.existed);
+            return Err(reason.clone());
+        }
+        let fields = self.fields.iter().map(|field| self.field_put(field, delta, put, &rows)).collect();
+        let text = (0..put.chunks.len()).map(|number| chunk(put, number).to_owned()).collect();
+        self.failed.remove(&delta.id);
+        let document = DocumentPut {
+            id: delta.id.clone(),
+            origin: (delta.origin.partition, delta.origin.offset),
+            payload: put.document.payload.clone(),
+            chunks: text,
+            fields,
+        };
+        Ok(Some(RoutedChange { shard, change: ShardChange::Put(Box::new(document)) }))
+    }
+
+    fn field_put(
+        &self,
+        field: &VectorField,
+        delta: &DocumentDelta,
+        put: &DeltaPut,
+        rows: &BTreeMap<usize, ModelRows>,
+    ) -> FieldPut {
+        let name = &field.spec.name;
+        let whole = self.failed.contains_key(&delta.id);
+        if let Some(vector) = put.document.vectors.get(name) {
+            let kept = !whole && put.vectors_kept.get(name).copied().unwrap_or(false);
+            return match vector {
+                VectorValue::Sparse(_) if kept => FieldPut::KeepSparse,
+                VectorValue::Sparse(vector) => FieldPut::Sparse(vector.clone()),
+                VectorValue::Dense(_) | VectorValue::Multi(_) if kept => {
+                    FieldPut::Rows(vec![RowPut::Keep(0)])
+                }
+                VectorValue::Dense(_) | VectorValue::Multi(_) => field
+                    .given_row(vector)
+                    .map_or(FieldPut::None, |row| FieldPut::Rows(vec![RowPut::New(row)])),
+            };
+        }
+        match &field.source {
+            FieldSource::Given => FieldPut::None,
+            FieldSource::Terms(_) if put.text_kept && !whole && !put.vectors_gone.contains(name) => {
+                FieldPut::KeepSparse
+            }
+            FieldSource::Terms(analyzer) => FieldPut::Sparse(analyzer.document(&put.document.text)),
+            FieldSource::Model(model) => {
+                let embedded = rows.get(model);
+                let row = |number: usize| match self.kept(field, delta, put, number) {
+                    Some(old) => Some(RowPut::Keep(old)),
+                    None => {
+                        let number = u32::try_from(number).ok()?;
+                        let embedding = embedded?.get(&number)?.as_ref().ok()?;
+                        Some(RowPut::New(field.row(embedding)))
+                    }
+                };
+                let rows: Option<Vec<RowPut>> = (0..put.chunks.len()).map(row).collect();
+                rows.map_or(FieldPut::None, FieldPut::Rows)
+            }
+        }
+    }
+}
+
+fn chunk(put: &DeltaPut, number: usize) -> &str {
+    let (from, to) = put.chunks[number];
+    &put.document.text[from..to]
+}

@@ -1,0 +1,112 @@
+//! Replies of all shards → global lists → the next round, or the answer.
+//!
+//! ```text
+//!   weighed ─▶ Start ─▶ requests 0 ─▶ Prefetch ─▶ Gather(0) ─▶ requests 1 ─▶ Rerank(1) ─▶ Gather(1) ─▶ … ┐
+//!                                                    └── done ──────────────────┴─ done ─▶ Fetch ─▶ Answer ◀┘
+//! ```
+//! A query's state stays on the worker of its ticket, in [`Executions`]; only requests and replies travel. A round is
+//! complete when every shard has replied: counted, not timed, so a query never waits for a tick. Fusion runs here and
+//! nowhere else: only on lists that all shards have contributed to.
+
+mod execution;
+
+pub use execution::{Execution, Ranked};
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Operator as _;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use crate::index::Time;
+use crate::message::{AnswerRecord, ShardReply, ShardRequest, Ticket};
+use crate::stats::WeighedQuery;
+
+/// The queries under way on a worker.
+pub type Executions = Rc<RefCell<BTreeMap<Ticket, Execution>>>;
+
+/// Starts queries: the requests of their searches.
+pub fn start<'scope>(
+    queries: StreamVec<'scope, Time, WeighedQuery>,
+    executions: Executions,
+    shards: u32,
+) -> StreamVec<'scope, Time, ShardRequest> {
+    queries.unary(Pipeline, "Start", move |_, _| {
+        move |input, output| {
+            input.for_each(|cap, data| {
+                let mut session = output.session(&cap);
+                for query in data.drain(..) {
+                    let ticket = query.admitted.planned.ticket;
+                    let execution = Execution::new(query, shards);
+                    session.give_iterator(execution.requests(0).into_iter());
+                    executions.borrow_mut().insert(ticket, execution);
+                }
+            });
+        }
+    })
+}
+
+/// Gathers the replies of a round: requests of the next round on the first stream, of the final fetch on the second.
+pub fn gather<'scope>(
+    replies: StreamVec<'scope, Time, ShardReply>,
+    executions: Executions,
+    round: usize,
+) -> (StreamVec<'scope, Time, ShardRequest>, StreamVec<'scope, Time, ShardRequest>) {
+    let mut builder = OperatorBuilder::new(format!("Gather({round})"), replies.scope());
+    let to_owner = Exchange::new(|reply: &ShardReply| reply.ticket.worker as u64);
+    let mut input = builder.new_input(replies, to_owner);
+    let (next_out, next) = builder.new_output();
+    let (done_out, done) = builder.new_output();
+    let mut next_out = OutputBuilder::from(next_out);
+    let mut done_out = OutputBuilder::from(done_out);
+    builder.build(move |_| {
+        move |_frontiers| {
+            input.for_each(|cap, data| {
+                for reply in data.drain(..) {
+                    let mut executions = executions.borrow_mut();
+                    let Some(execution) = executions.get_mut(&reply.ticket) else { continue };
+                    if !execution.absorb(reply, round) {
+                        continue;
+                    }
+                    if execution.rounds() > round + 1 {
+                        next_out
+                            .activate()
+                            .session(&cap)
+                            .give_iterator(execution.requests(round + 1).into_iter());
+                    } else {
+                        done_out.activate().session(&cap).give_iterator(execution.fetches().into_iter());
+                    }
+                }
+            });
+        }
+    });
+    (next, done)
+}
+
+/// Makes answers of fetched hits.
+pub fn answer<'scope>(
+    replies: StreamVec<'scope, Time, ShardReply>,
+    executions: Executions,
+) -> StreamVec<'scope, Time, AnswerRecord> {
+    let to_owner = Exchange::new(|reply: &ShardReply| reply.ticket.worker as u64);
+    replies.unary(to_owner, "Answer", move |_, _| {
+        move |input, output| {
+            input.for_each(|cap, data| {
+                let mut session = output.session(&cap);
+                for reply in data.drain(..) {
+                    let mut executions = executions.borrow_mut();
+                    let ticket = reply.ticket;
+                    let complete =
+                        executions.get_mut(&ticket).is_some_and(|execution| execution.fetched(reply));
+                    if complete && let Some(execution) = executions.remove(&ticket) {
+                        session.give(execution.into_answer());
+                    }
+                }
+            });
+        }
+    })
+}

@@ -1,0 +1,268 @@
+//! What flows between operators. Plain data: everything here may cross threads and processes.
+
+use std::collections::BTreeMap;
+
+use freshet_schemas::{AsOf, Document, Fault, Headers, Offset, Partition, Query, Record, SparseVector};
+use serde::{Deserialize, Serialize};
+
+use crate::index::{Fetched, Hit, Probe, ShardChange, Time};
+use crate::plan::Plan;
+
+/// Where a record was read: worker, partition, offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// Worker that read it; answers go back there.
+    pub worker: usize,
+    /// Partition of its topic.
+    pub partition: Partition,
+    /// Offset in it.
+    pub offset: Offset,
+}
+
+/// At the tick that carries it, everything of `partition` before `next` has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Partition of the documents topic.
+    pub partition: Partition,
+    /// Next offset to be read.
+    pub next: Offset,
+}
+
+/// A document record, decoded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DocumentRecord {
+    /// Where it was read.
+    pub origin: Origin,
+    /// Document id.
+    pub id: String,
+    /// The document, or `None` for a delete.
+    pub document: Option<Document>,
+    /// The record itself, for its dead letter should a later stage refuse it.
+    pub record: Record,
+}
+
+/// A record on its way to a dead-letter topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Worker that read it, and that writes it back.
+    pub origin: Origin,
+    /// Dead-letter topic.
+    pub topic: String,
+    /// The record as it is to be written.
+    pub record: Record,
+}
+
+/// The exact change of one document, before its new texts are embedded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DocumentDelta {
+    /// Where the record that caused it was read.
+    pub origin: Origin,
+    /// Document id.
+    pub id: String,
+    /// Whether a version came before.
+    pub existed: bool,
+    /// New version; `None`: the document left.
+    pub put: Option<Box<DeltaPut>>,
+    /// The record that caused it.
+    pub record: Record,
+}
+
+/// A new version of a document.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeltaPut {
+    /// The document itself.
+    pub document: Document,
+    /// Byte ranges of its chunks in the text, in order.
+    pub chunks: Vec<(usize, usize)>,
+    /// Per chunk its number in the version before, if its text is unchanged.
+    pub kept: Vec<Option<u32>>,
+    /// The whole text is unchanged: sparse vectors are kept.
+    pub text_kept: bool,
+    /// Per precomputed vector field: unchanged.
+    pub vectors_kept: BTreeMap<String, bool>,
+    /// Fields whose vector came with the version before and does not any more.
+    pub vectors_gone: Vec<String>,
+}
+
+/// A change on its way to the shard that owns the document.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoutedChange {
+    /// Shard of the document.
+    pub shard: u32,
+    /// The change.
+    pub change: ShardChange,
+}
+
+/// What is counted over the whole corpus; the key of the statistics arrangement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Statistic {
+    /// Documents that have a vector in the field.
+    Documents(u16),
+    /// Sum of their lengths in terms.
+    Length(u16),
+    /// Documents of the field that hold the term.
+    Term(u16, u64),
+}
+
+/// Name of a query in flight, unique in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Worker that keeps the query's state.
+    pub worker: usize,
+    /// Number on that worker.
+    pub number: u64,
+}
+
+/// A query record, decoded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QueryRecord {
+    /// Where it was read.
+    pub origin: Origin,
+    /// Query id.
+    pub id: String,
+    /// Headers, carried over to the answer.
+    pub headers: Headers,
+    /// When it was read, microseconds since the epoch.
+    pub read_at_us: u64,
+    /// The query, or what is wrong with it.
+    pub query: Result<Query, Fault>,
+    /// The record, for the dead letter of a duplicate.
+    pub record: Record,
+}
+
+/// A query that can be run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlannedQuery {
+    /// Its name in flight.
+    pub ticket: Ticket,
+    /// Where it was read.
+    pub origin: Origin,
+    /// Headers, carried over to the answer.
+    pub headers: Headers,
+    /// When it was read, microseconds since the epoch.
+    pub read_at_us: u64,
+    /// The query.
+    pub query: Query,
+    /// Its stages.
+    pub plan: Plan,
+}
+
+/// A query with its time: the cut it sees.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AdmittedQuery {
+    /// The query.
+    pub planned: PlannedQuery,
+    /// The tick it reads at.
+    pub time: Time,
+    /// What that tick reflects.
+    pub as_of: AsOf,
+}
+
+/// What a plan's text became.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Prepared {
+    /// Ready to search with.
+    Probe(Probe),
+    /// BM25 terms that still need the statistics at the query's time.
+    Terms(SparseVector),
+}
+
+/// An admitted query whose texts are vectors now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PreparedQuery {
+    /// The query.
+    pub admitted: AdmittedQuery,
+    /// One per entry of the plan's inputs.
+    pub inputs: Vec<Prepared>,
+}
+
+/// Asks for one statistic at the time of the message.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct StatisticAsk {
+    /// Query it is for.
+    pub ticket: Ticket,
+    /// What is asked.
+    pub statistic: Statistic,
+}
+
+/// The statistic at that time.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct StatisticReply {
+    /// Query it is for.
+    pub ticket: Ticket,
+    /// What was asked.
+    pub statistic: Statistic,
+    /// Its value.
+    pub value: i64,
+}
+
+/// Work for one shard at the time of the message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShardRequest {
+    /// Query it is for.
+    pub ticket: Ticket,
+    /// Shard that shall do it.
+    pub shard: u32,
+    /// Per stage of the plan what to do.
+    pub tasks: Vec<(u16, Task)>,
+}
+
+/// One thing a shard is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Task {
+    /// The `k` best documents.
+    Search {
+        /// Field number.
+        field: u16,
+        /// What to search with.
+        probe: Probe,
+        /// Most hits.
+        k: usize,
+        /// By plain scan.
+        exact: bool,
+    },
+    /// Scores of those candidates that live there.
+    Score {
+        /// Field number.
+        field: u16,
+        /// What to score with.
+        probe: Probe,
+        /// Candidates.
+        ids: Vec<String>,
+    },
+    /// Payload and chunk text of hits.
+    Fetch(Vec<(String, u32)>),
+}
+
+/// What a shard says to a [`Task`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum TaskReply {
+    /// To `Search` and `Score`.
+    Hits(Vec<Hit>),
+    /// To `Fetch`.
+    Fetched(Vec<Fetched>),
+}
+
+/// The reply to a [`ShardRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShardReply {
+    /// Query it is for.
+    pub ticket: Ticket,
+    /// Per stage the reply.
+    pub replies: Vec<(u16, TaskReply)>,
+}
+
+/// An answer on its way to the worker that read the query.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerRecord {
+    /// Where the query was read.
+    pub origin: Origin,
+    /// Headers of the query.
+    pub headers: Headers,
+    /// When the query was read, microseconds since the epoch.
+    pub read_at_us: u64,
+    /// Query id.
+    pub id: String,
+    /// The answer as JSON, still without the time it took; see [`freshet_schemas::Answer`].
+    pub answer: Vec<u8>,
+}

@@ -1,0 +1,264 @@
+//! A query's tree → stages in the order in which they can run, equal subtrees once.
+
+use std::collections::BTreeMap;
+
+use freshet_schemas::{
+    Ask, Fault, FaultCode, Fusion, Node, NodeQuery, Query, VectorKind, VectorSpec, VectorValue,
+};
+use serde::{Deserialize, Serialize};
+
+/// A query's stages. Invariants: a stage comes after those it takes from; the last one is the root; no two are equal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What is searched with; no two are equal.
+    pub inputs: Vec<PlanInput>,
+    /// Stages.
+    pub stages: Vec<Stage>,
+    /// Names of all fields, by number.
+    pub field_names: Vec<String>,
+}
+
+/// Something to search with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanInput {
+    /// Field number.
+    pub field: u16,
+    /// Text or vector.
+    pub value: InputValue,
+}
+
+/// Text that is still to be embedded, or a vector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum InputValue {
+    /// Embedded by the model of the field.
+    Text(String),
+    /// As it came with the query.
+    Vector(VectorValue),
+}
+
+/// One stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// What it does.
+    pub work: Work,
+    /// Stages it takes from, in the order of the query.
+    pub from: Vec<u16>,
+    /// Most hits.
+    pub limit: usize,
+    /// Trips to the shards before its own result is there, less one: 0 for searches.
+    pub round: usize,
+}
+
+/// What a stage does. Searching and rescoring happen in the shards; fusion only after all shards are gathered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Work {
+    /// Searches a field.
+    Search {
+        /// Field number.
+        field: u16,
+        /// Number of the input.
+        input: u16,
+        /// By plain scan.
+        exact: bool,
+    },
+    /// Scores what the stages before found, by another field.
+    Rescore {
+        /// Field number.
+        field: u16,
+        /// Number of the input.
+        input: u16,
+    },
+    /// Makes one list of several.
+    Fuse(Fusion),
+}
+
+/// Configured plans and fields.
+#[derive(Clone, Debug)]
+pub struct Plans {
+    /// By name; a field's number is its place in this order.
+    fields: BTreeMap<String, VectorSpec>,
+    named: BTreeMap<String, Node>,
+}
+
+/// Name of the plan for queries that name none.
+const DEFAULT_PLAN: &str = "default";
+
+impl Plans {
+    /// Fields and configured plans, by name.
+    pub fn new(fields: BTreeMap<String, VectorSpec>, named: BTreeMap<String, Node>) -> Self {
+        Self { fields, named }
+    }
+
+    /// The stages of a query.
+    ///
+    /// # Errors
+    /// A fault that names the plan, vector or field that does not fit.
+    pub fn compile(&self, query: &Query) -> Result<Plan, Fault> {
+        let field_names = self.fields.keys().cloned().collect();
+        let plan = Plan { inputs: Vec::new(), stages: Vec::new(), field_names };
+        let mut compiler = Compiler { plans: self, plan, text: None };
+        let mut root = match &query.ask {
+            Ask::Text { text, plan } => {
+                compiler.text = Some(text);
+                self.named(plan.as_deref())?.clone()
+            }
+            Ask::Plan(node) => {
+                node.check_fields(&self.fields)?;
+                node.clone()
+            }
+        };
+        root.limit = query.limit;
+        let last = compiler.node(&root)?;
+        // The root is new unless the whole plan equals one of its own subtrees; then nothing came after it.
+        debug_assert_eq!(usize::from(last) + 1, compiler.plan.stages.len());
+        Ok(compiler.plan)
+    }
+
+    fn named(&self, name: Option<&str>) -> Result<&Node, Fault> {
+        let name = name.unwrap_or(DEFAULT_PLAN);
+        self.named.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.named.keys().map(String::as_str).collect();
+            let message = format!("plan \"{name}\" is not configured; known: {}", known.join(", "));
+            Fault::field(FaultCode::UnknownPlan, "plan", message)
+        })
+    }
+}
+
+struct Compiler<'a> {
+    plans: &'a Plans,
+    plan: Plan,
+    /// What a configured plan searches for.
+    text: Option<&'a str>,
+}
+
+impl Compiler<'_> {
+    fn node(&mut self, node: &Node) -> Result<u16, Fault> {
+        let from = node.prefetch.iter().map(|child| self.node(child)).collect::<Result<Vec<_>, _>>()?;
+        let work = match &node.query {
+            Some(NodeQuery::Fusion(fusion)) => Work::Fuse(fusion.clone()),
+            query => {
+                let (field, input) = self.input(node, query.as_ref())?;
+                if from.is_empty() {
+                    Work::Search { field, input, exact: node.params.exact }
+                } else {
+                    Work::Rescore { field, input }
+                }
+            }
+        };
+        let before = from.iter().map(|&stage| self.plan.stages[usize::from(stage)].round).max();
+        let round = match work {
+            Work::Search { .. } => 0,
+            Work::Rescore { .. } => before.unwrap_or(0) + 1,
+            Work::Fuse(_) => before.unwrap_or(0),
+        };
+        let stage = Stage { work, from, limit: node.limit, round };
+        Ok(place(&mut self.plan.stages, stage))
+    }
+
+    /// Field and input number of a searching or rescoring node.
+    fn input(&mut self, node: &Node, query: Option<&NodeQuery>) -> Result<(u16, u16), Fault> {
+        let name = node.using.as_deref().unwrap_or_default();
+        let Some((field, (_, spec))) =
+            self.plans.fields.iter().enumerate().find(|(_, (known, _))| *known == name)
+        else {
+            let known: Vec<_> = self.plans.fields.keys().map(String::as_str).collect();
+            let message = format!("vector \"{name}\" is not configured; known: {}", known.join(", "));
+            return Err(Fault::field(FaultCode::UnknownVector, "using", message));
+        };
+        let value = match query {
+            Some(NodeQuery::Dense(vector)) => InputValue::Vector(VectorValue::Dense(vector.clone())),
+            Some(NodeQuery::Sparse(vector)) => InputValue::Vector(VectorValue::Sparse(vector.clone())),
+            Some(NodeQuery::Multi(vectors)) => InputValue::Vector(VectorValue::Multi(vectors.clone())),
+            Some(NodeQuery::Text(text)) => InputValue::Text(text.clone()),
+            Some(NodeQuery::Fusion(_)) | None => InputValue::Text(self.text.unwrap_or_default().to_owned()),
+        };
+        if matches!(value, InputValue::Text(_)) && !spec.from_text {
+            let kind = match spec.kind {
+                VectorKind::Dense => "a dense vector",
+                VectorKind::Sparse => "a sparse vector",
+                VectorKind::Multi => "a multi-vector",
+            };
+            let message = format!("vector \"{name}\" has no model: query it with {kind}, not with text");
+            return Err(Fault::field(FaultCode::InvalidValue, "query", message));
+        }
+        let field = number_of(field);
+        Ok((field, place(&mut self.plan.inputs, PlanInput { field, value })))
+    }
+}
+
+/// Number of an equal element, which is added if there is none.
+fn place<T: PartialEq>(list: &mut Vec<T>, element: T) -> u16 {
+    let found = list.iter().position(|known| *known == element);
+    number_of(found.unwrap_or_else(|| {
+        list.push(element);
+        list.len() - 1
+    }))
+}
+
+/// Fields and stages are bounded by the config and the query limits, far below 65 536.
+fn number_of(position: usize) -> u16 {
+    u16::try_from(position).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use freshet_schemas::Params;
+
+    fn leaf(using: &str) -> Node {
+        Node {
+            prefetch: vec![],
+            query: None,
+            using: Some(using.into()),
+            limit: 100,
+            params: Params::default(),
+        }
+    }
+
+    fn plans(node: Node) -> Plans {
+        let spec = |kind| VectorSpec { kind, size: None, from_text: true };
+        let fields =
+            [("bm25", VectorKind::Sparse), ("colbert", VectorKind::Multi), ("dense", VectorKind::Dense)];
+        let fields = fields.into_iter().map(|(name, kind)| (name.to_owned(), spec(kind))).collect();
+        Plans::new(fields, BTreeMap::from([("default".into(), node)]))
+    }
+
+    fn query() -> Query {
+        Query {
+            id: "q".into(),
+            ask: Ask::Text { text: "hello".into(), plan: None },
+            limit: 10,
+            consistency: Default::default(),
+            with_payload: Default::default(),
+            explain: true,
+        }
+    }
+
+    #[test]
+    fn equal_subtrees_run_once() {
+        let rescored = Node { prefetch: vec![leaf("dense"), leaf("bm25")], ..leaf("colbert") };
+        let root = Node {
+            prefetch: vec![leaf("dense"), leaf("bm25"), rescored],
+            query: Some(NodeQuery::Fusion(Fusion::Dbsf)),
+            using: None,
+            limit: 1,
+            params: Params::default(),
+        };
+        let plan = plans(root).compile(&query()).unwrap();
+        assert_eq!(plan.stages.len(), 4);
+        assert_eq!(plan.inputs.len(), 3);
+        assert_eq!(plan.stages[2].from, [0, 1]);
+        assert_eq!(plan.stages[3].from, [0, 1, 2]);
+        assert_eq!(plan.stages.iter().map(|s| s.round).collect::<Vec<_>>(), [0, 0, 1, 1]);
+        assert_eq!(plan.stages[3].limit, 10, "the limit of a configured plan's root is the query's");
+    }
+
+    #[test]
+    fn unknown_names_list_what_is_known() {
+        let mut asked = query();
+        asked.ask = Ask::Text { text: "x".into(), plan: Some("nope".into()) };
+        let fault = plans(leaf("dense")).compile(&asked).unwrap_err();
+        assert_eq!(fault.code, FaultCode::UnknownPlan);
+        assert!(fault.message.contains("known: default"));
+    }
+}

@@ -1,0 +1,105 @@
+//! Several shards, by number.
+
+use std::collections::BTreeMap;
+
+use freshet_schemas::{SparseVector, VectorKind};
+
+use crate::index::shard::Shard;
+use crate::index::{FieldPut, FieldSpec, IndexError, Scoring, ShardChange, Time};
+use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
+
+/// The shards of one worker. A shard comes to be with its first change; until then it answers like an empty one.
+pub struct Shards {
+    fields: Vec<FieldSpec>,
+    /// Fields whose statistics are kept.
+    counted: Vec<u16>,
+    shards: BTreeMap<u32, Shard>,
+}
+
+impl Shards {
+    /// No shards yet, of these fields.
+    pub fn new(fields: Vec<FieldSpec>) -> Self {
+        let counted = (0u16..).zip(&fields).filter(|(_, f)| matches!(f.scoring, Scoring::Bm25 { .. }));
+        let counted =
+            counted.filter(|(_, f)| f.kind == VectorKind::Sparse).map(|(number, _)| number).collect();
+        Self { fields, counted, shards: BTreeMap::new() }
+    }
+
+    /// Applies the changes of a tick to one shard and says what they do to the statistics.
+    ///
+    /// # Errors
+    /// A change that does not fit the shard: a bug upstream.
+    pub fn apply(
+        &mut self,
+        shard: u32,
+        time: Time,
+        changes: Vec<ShardChange>,
+    ) -> Result<Vec<(Statistic, isize)>, IndexError> {
+        let shard = match self.shards.entry(shard) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(Shard::new(self.fields.clone())?)
+            }
+        };
+        let mut statistics = Vec::new();
+        for &field in &self.counted {
+            for change in &changes {
+                let (id, new) = match change {
+                    ShardChange::Remove { id } => (id, None),
+                    ShardChange::Put(put) => match &put.fields[usize::from(field)] {
+                        FieldPut::KeepSparse => continue,
+                        FieldPut::Sparse(vector) => (&put.id, Some(vector)),
+                        FieldPut::None | FieldPut::Rows(_) => (&put.id, None),
+                    },
+                };
+                let old = shard.sparse(id, usize::from(field));
+                old.into_iter().for_each(|old| count(&mut statistics, field, old, -1));
+                new.into_iter().for_each(|new| count(&mut statistics, field, new, 1));
+            }
+        }
+        shard.apply(time, changes)?;
+        Ok(statistics)
+    }
+
+    /// Does what a request asks, at a time.
+    ///
+    /// # Errors
+    /// A probe that does not fit its field, or FAISS failing.
+    pub fn serve(&self, time: Time, request: ShardRequest) -> Result<ShardReply, IndexError> {
+        let shard = self.shards.get(&request.shard);
+        let mut replies = Vec::with_capacity(request.tasks.len());
+        for (stage, task) in request.tasks {
+            let reply = match (shard, task) {
+                (None, Task::Search { .. } | Task::Score { .. }) => TaskReply::Hits(Vec::new()),
+                (None, Task::Fetch(_)) => TaskReply::Fetched(Vec::new()),
+                (Some(shard), Task::Search { field, probe, k, exact }) => {
+                    TaskReply::Hits(shard.search(time, usize::from(field), &probe, k, exact)?)
+                }
+                (Some(shard), Task::Score { field, probe, ids }) => {
+                    TaskReply::Hits(shard.score(time, usize::from(field), &probe, &ids)?)
+                }
+                (Some(shard), Task::Fetch(wanted)) => TaskReply::Fetched(shard.fetch(time, &wanted)),
+            };
+            replies.push((stage, reply));
+        }
+        Ok(ShardReply { ticket: request.ticket, replies })
+    }
+
+    /// No request will come for a time before `since`.
+    pub fn compact(&mut self, since: Time) {
+        self.shards.values_mut().for_each(|shard| shard.compact(since));
+    }
+
+    /// Documents visible at a time.
+    pub fn documents(&self, time: Time) -> usize {
+        self.shards.values().map(|shard| shard.len_at(time)).sum()
+    }
+}
+
+/// Adds a document vector to the statistics, or takes it away. Lengths are term counts: whole numbers.
+#[allow(clippy::cast_possible_truncation, reason = "a sum of term counts, far below 2^63")]
+fn count(statistics: &mut Vec<(Statistic, isize)>, field: u16, vector: &SparseVector, sign: isize) {
+    statistics.push((Statistic::Documents(field), sign));
+    statistics.push((Statistic::Length(field), sign * vector.sum().round() as isize));
+    statistics.extend(vector.indices.iter().map(|&term| (Statistic::Term(field, term), sign)));
+}

@@ -1,0 +1,176 @@
+//! What an upsert changes: the difference between two states of a document.
+
+use std::collections::BTreeMap;
+
+use freshet_schemas::{Document, Record};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::message::{DeltaPut, DocumentDelta, DocumentRecord, Origin};
+
+/// All that is remembered of a document: hashes, never text or vectors.
+///
+/// The order of two states has no meaning; differential needs one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DocumentState {
+    /// Hash of the whole text.
+    pub text: u128,
+    /// Hash of the payload.
+    pub payload: u128,
+    /// Hash per chunk text, in order.
+    pub chunks: Vec<u128>,
+    /// Hash per precomputed vector, by field.
+    pub vectors: BTreeMap<String, u128>,
+}
+
+impl DocumentState {
+    /// The state of a document split at `chunks` (byte ranges of its text).
+    pub fn of(document: &Document, chunks: &[(usize, usize)]) -> Self {
+        let vectors = document.vectors.iter().map(|(name, vector)| {
+            // Vectors are plain numbers: they always serialise.
+            let bytes = serde_json::to_vec(vector).unwrap_or_default();
+            (name.clone(), xxh3_128(&bytes))
+        });
+        Self {
+            text: xxh3_128(document.text.as_bytes()),
+            payload: xxh3_128(document.payload.as_bytes()),
+            chunks: chunks.iter().map(|&(from, to)| xxh3_128(&document.text.as_bytes()[from..to])).collect(),
+            vectors: vectors.collect(),
+        }
+    }
+}
+
+/// The last record of each document within one tick.
+///
+/// Later offsets of a partition win. Records of one document in two partitions have no common order: the higher
+/// partition wins within a tick, the later tick between ticks.
+#[derive(Debug, Default)]
+pub struct Latest {
+    records: BTreeMap<String, DocumentRecord>,
+}
+
+impl Latest {
+    /// Takes a record into account.
+    pub fn push(&mut self, record: DocumentRecord) {
+        let order = |origin: &Origin| (origin.partition, origin.offset);
+        match self.records.get(&record.id) {
+            Some(known) if order(&known.origin) > order(&record.origin) => {}
+            _ => drop(self.records.insert(record.id.clone(), record)),
+        }
+    }
+
+    /// The last record of each document, by id.
+    pub fn into_records(self) -> impl Iterator<Item = DocumentRecord> {
+        self.records.into_values()
+    }
+}
+
+/// The new state of a document, with what its records said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Body {
+    /// Where the record was read.
+    pub origin: Origin,
+    /// Document id.
+    pub id: String,
+    /// Document and the byte ranges of its chunks; `None` for a delete.
+    pub document: Option<(Document, Vec<(usize, usize)>)>,
+    /// The record itself.
+    pub record: Record,
+}
+
+/// The change from `old` to `new`; `None` if nothing changes.
+///
+/// A chunk is kept if a chunk of the old version has the same text, wherever it stood; each old chunk serves one new
+/// chunk, the first come first.
+pub fn delta(body: Body, old: Option<&DocumentState>, new: Option<&DocumentState>) -> Option<DocumentDelta> {
+    let put = match (new, body.document) {
+        (Some(new), Some((document, chunks))) => {
+            let mut known: BTreeMap<u128, Vec<u32>> = BTreeMap::new();
+            for (number, &hash) in (0u32..).zip(old.map_or(&[][..], |old| &old.chunks)) {
+                known.entry(hash).or_default().push(number);
+            }
+            known.values_mut().for_each(|numbers| numbers.reverse());
+            let kept = new.chunks.iter().map(|hash| known.get_mut(hash).and_then(Vec::pop)).collect();
+            let unchanged = |(name, hash): (&String, &u128)| {
+                (name.clone(), old.is_some_and(|old| old.vectors.get(name) == Some(hash)))
+            };
+            Some(Box::new(DeltaPut {
+                chunks,
+                kept,
+                text_kept: old.is_some_and(|old| old.text == new.text),
+                vectors_kept: new.vectors.iter().map(unchanged).collect(),
+                vectors_gone: old.map_or_else(Vec::new, |old| {
+                    old.vectors.keys().filter(|name| !new.vectors.contains_key(*name)).cloned().collect()
+                }),
+                document,
+            }))
+        }
+        _ => None,
+    };
+    if put.is_none() && old.is_none() {
+        return None;
+    }
+    Some(DocumentDelta { origin: body.origin, id: body.id, existed: old.is_some(), put, record: body.record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str, payload: &str) -> Document {
+        Document { id: "a".into(), text: text.into(), payload: payload.into(), vectors: BTreeMap::new() }
+    }
+
+    fn record(partition: i32, offset: i64, text: &str) -> DocumentRecord {
+        let origin = Origin { worker: 0, partition, offset };
+        DocumentRecord {
+            origin,
+            id: "a".into(),
+            document: Some(document(text, "{}")),
+            record: Record::default(),
+        }
+    }
+
+    fn body(document: Option<(Document, Vec<(usize, usize)>)>) -> Body {
+        let origin = Origin { worker: 0, partition: 0, offset: 9 };
+        Body { origin, id: "a".into(), document, record: Record::default() }
+    }
+
+    #[test]
+    fn last_offset_wins_in_any_order_of_arrival() {
+        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+            let mut latest = Latest::default();
+            order.into_iter().for_each(|offset| latest.push(record(0, offset, &offset.to_string())));
+            let found: Vec<_> = latest.into_records().map(|r| r.origin.offset).collect();
+            assert_eq!(found, [3]);
+        }
+    }
+
+    #[test]
+    fn only_changed_chunks_are_new() {
+        let (old, new) = (document("one two ", "{}"), document("two six one ", "{}"));
+        let (old_chunks, new_chunks) = (vec![(0, 4), (4, 8)], vec![(0, 4), (4, 8), (8, 12)]);
+        let (old_state, new_state) =
+            (DocumentState::of(&old, &old_chunks), DocumentState::of(&new, &new_chunks));
+        let change = delta(body(Some((new, new_chunks))), Some(&old_state), Some(&new_state)).unwrap();
+        let put = change.put.unwrap();
+        assert_eq!(put.kept, [Some(1), None, Some(0)]);
+        assert!(!put.text_kept && change.existed);
+    }
+
+    #[test]
+    fn payload_only_update_keeps_everything() {
+        let chunks = vec![(0, 4)];
+        let (old, new) = (document("one ", "{}"), document("one ", r#"{"stars":1}"#));
+        let (old_state, new_state) = (DocumentState::of(&old, &chunks), DocumentState::of(&new, &chunks));
+        assert_ne!(old_state, new_state);
+        let put = delta(body(Some((new, chunks))), Some(&old_state), Some(&new_state)).unwrap().put.unwrap();
+        assert!(put.text_kept);
+        assert_eq!(put.kept, [Some(0)]);
+    }
+
+    #[test]
+    fn deleting_what_is_not_there_changes_nothing() {
+        assert!(delta(body(None), None, None).is_none());
+    }
+}

@@ -1,0 +1,134 @@
+//! Asks one question of a running pipeline, or of one that is run for the purpose.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use freshet_operators::clock;
+use freshet_operators::connect::{ConnectError, Connector, Memory};
+use freshet_operators::control::Control;
+use freshet_schemas::{Answer, Record};
+use serde_json::json;
+
+use crate::overlay::Overlay;
+use crate::run::{self, Progress, RunError, Until};
+use crate::setup::Setup;
+
+/// A question.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What is asked.
+    pub text: String,
+    /// Name of a configured plan.
+    pub plan: Option<String>,
+    /// Hits wanted.
+    pub limit: usize,
+    /// `latest` or `strong`.
+    pub consistency: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Topics could not be read or written.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The pipeline run for the question failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Nothing came in time.
+    #[error(
+        "no answer within {0:?}; is `freshet run` running with this config? (--standalone asks without it)"
+    )]
+    Timeout(Duration),
+    /// What came is no answer.
+    #[error("the answer is not readable: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+impl Question {
+    /// The query record, under an id that nobody else uses.
+    fn record(&self) -> (String, Record) {
+        let id = format!("cli-{}-{}", std::process::id(), clock::now_us());
+        let mut query = json!({
+            "id": id, "text": self.text, "limit": self.limit, "consistency": self.consistency,
+        });
+        if let Some(plan) = &self.plan {
+            query["plan"] = json!(plan);
+        }
+        let record = Record {
+            key: Some(id.clone().into_bytes()),
+            value: Some(query.to_string().into_bytes()),
+            ..Record::default()
+        };
+        (id, record)
+    }
+}
+
+/// Pause between two looks at a topic.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Asks the running pipeline: writes to its queries topic and waits for its answer.
+///
+/// # Errors
+/// When topics are out of reach, or nothing came in time.
+pub fn ask(
+    connector: &Arc<dyn Connector>,
+    topics: &freshet_config::Topics,
+    question: &Question,
+    timeout: Duration,
+) -> Result<Answer, AskError> {
+    let partitions = connector.prepare(&[&topics.answers, &topics.queries], &[])?;
+    let ends = connector.end_offsets(&topics.answers)?;
+    let (sender, wakes) = std::sync::mpsc::channel();
+    let wake: freshet_operators::connect::Wake = Arc::new(move || {
+        // The receiver is gone once the answer is there.
+        let _ = sender.send(());
+    });
+    let mut answers =
+        connector.source(&topics.answers, &partitions[&topics.answers], &ends, Arc::clone(&wake))?;
+    let mut sink = connector.sink(wake)?;
+    let (id, record) = question.record();
+    let deadline = Instant::now() + timeout;
+    let mut unsent = sink.send(&topics.queries, record, 0).err();
+    while Instant::now() < deadline {
+        if let Some(record) = unsent.take() {
+            unsent = sink.send(&topics.queries, record, 0).err();
+        }
+        if let Some((_, Err(reason))) = sink.settled().into_iter().next() {
+            let what = format!("the question could not be written to topic \"{}\": {reason}", topics.queries);
+            return Err(ConnectError::World { what, source: None, retry: true }.into());
+        }
+        for record in answers.poll(ANSWERS_MAX, ANSWERS_BYTES_MAX)?.records {
+            if record.key.as_deref() == Some(id.as_bytes()) {
+                return Ok(serde_json::from_slice(record.value.as_deref().unwrap_or_default())?);
+            }
+        }
+        // A wake, or time to look again: either way the next round tells.
+        let _ = wakes.recv_timeout(LOOK_AGAIN);
+    }
+    Err(AskError::Timeout(timeout))
+}
+
+const ANSWERS_MAX: usize = 1_000;
+const ANSWERS_BYTES_MAX: usize = 16 << 20;
+
+/// Reads the documents itself, answers once all of them are indexed, and leaves no trace in the topics.
+///
+/// # Errors
+/// When the documents are out of reach, or the pipeline failed.
+pub fn ask_standalone(
+    setup: Setup,
+    connector: Arc<dyn Connector>,
+    question: &Question,
+    progress: &Arc<Progress>,
+) -> Result<Answer, AskError> {
+    let over = Memory::new();
+    let topics = setup.config.topics.clone();
+    let question = Question { consistency: "strong".into(), ..question.clone() };
+    over.produce(&topics.queries, 0, question.record().1);
+    let overlay = Overlay { topic: topics.documents.clone(), under: connector, over: over.clone() };
+    run::run(setup, Arc::new(overlay), Until::CaughtUp, &Arc::new(Control::default()), progress)?;
+    let answer = over.records(&topics.answers).pop().and_then(|record| record.value);
+    Ok(serde_json::from_slice(&answer.unwrap_or_default())?)
+}

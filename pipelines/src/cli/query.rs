@@ -1,0 +1,102 @@
+//! `freshet query`
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use freshet::ask::{Question, ask, ask_standalone};
+use freshet::render;
+use freshet::run::{Progress, Until};
+use freshet::setup::Setup;
+use freshet_config::Connector as ConnectorConfig;
+use freshet_operators::connect::{self, Files};
+use freshet_operators::control::Control;
+use freshet_schemas::Answer;
+
+use super::{ConfigArgs, Failure, with_causes};
+
+/// Options of `freshet query`.
+#[derive(Args)]
+pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The question.
+    text: String,
+    /// Plan of the configuration. Default: `default`.
+    #[arg(long)]
+    plan: Option<String>,
+    /// Most hits.
+    #[arg(long, default_value_t = 10)]
+    limit: usize,
+    /// Wait until all documents present now are indexed.
+    #[arg(long)]
+    strong: bool,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Read the documents and answer in this process, without a running pipeline and without writing to its topics.
+    #[arg(long)]
+    standalone: bool,
+    /// Seconds to wait for the answer of a running pipeline.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+#[allow(clippy::print_stdout, reason = "the result of the command")]
+pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
+    let config = args.config.load()?;
+    let failed = |error: &dyn std::error::Error| Failure::Run(with_causes(error));
+    let connector =
+        connect::open(&config.connector, &config.pipeline.name).map_err(|error| failed(&error))?;
+    let question = Question {
+        text: args.text.clone(),
+        plan: args.plan.clone(),
+        limit: args.limit,
+        consistency: if args.strong { "strong" } else { "latest" }.into(),
+    };
+    // Where nobody runs the pipeline of a directory, this process does, as long as the question takes.
+    let idle = match &config.connector {
+        ConnectorConfig::Files { directory } => {
+            let files = Files::new(directory, &config.pipeline.name);
+            files.try_lock().map_err(|error| failed(&error))?.is_some()
+        }
+        ConnectorConfig::Kafka(_) => false,
+    };
+    let answer = if args.standalone || idle {
+        eprintln!("no pipeline is asked: indexing the documents here, then answering");
+        let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?;
+        let (progress, shown) = (Arc::new(Progress::default()), Arc::new(Control::default()));
+        let bars = super::run::show(&progress, &shown, Until::CaughtUp);
+        let answer = ask_standalone(setup, connector, &question, &progress);
+        shown.stop();
+        bars.join().ok();
+        answer
+    } else {
+        ask(&connector, &config.topics, &question, Duration::from_secs(args.timeout))
+    };
+    let answer = answer.map_err(|error| failed(&error))?;
+    if args.json {
+        println!("{}", String::from_utf8_lossy(&answer.to_json()));
+    } else {
+        show(&args.text, &answer);
+    }
+    match answer.error {
+        Some(error) => Err(Failure::Run(format!("{}: {}", error.code.as_str(), error.message))),
+        None => Ok(()),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the result of the command")]
+fn show(text: &str, answer: &Answer) {
+    if answer.error.is_some() {
+        return;
+    }
+    println!("{text}");
+    if answer.points.is_empty() {
+        println!("no document matches");
+    } else {
+        println!("{}", render::answer_table(answer, std::io::stdout().is_terminal()));
+    }
+    println!("{}", render::reflects(answer));
+}

@@ -1,0 +1,106 @@
+//! `freshet run`
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::Args;
+use freshet::run::{Progress, Until, run as run_pipeline};
+use freshet::setup::Setup;
+use freshet_config::Connector as ConnectorConfig;
+use freshet_operators::connect::{self, Files};
+use freshet_operators::control::Control;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{ConfigArgs, Failure, with_causes};
+
+/// Options of `freshet run`.
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Stop when everything present at the start is indexed and answered.
+    #[arg(long)]
+    until_caught_up: bool,
+    /// Worker threads; more than one process counts them all. Default: `pipeline.workers`.
+    #[arg(long, value_name = "N")]
+    workers: Option<std::num::NonZeroUsize>,
+}
+
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let mut config = args.config.load()?;
+    config.pipeline.workers = args.workers.unwrap_or(config.pipeline.workers);
+    let connector = connect::open(&config.connector, &config.pipeline.name)
+        .map_err(|error| Failure::Run(with_causes(&error)))?;
+    let _lock = match &config.connector {
+        ConnectorConfig::Files { directory } => {
+            let lock = Files::new(directory, &config.pipeline.name)
+                .try_lock()
+                .map_err(|error| Failure::Run(with_causes(&error)))?;
+            let held = "another pipeline runs in this directory; stop it first, or use another directory";
+            Some(lock.ok_or_else(|| Failure::Run(format!("{}: {held}", directory.display())))?)
+        }
+        ConnectorConfig::Kafka(_) => None,
+    };
+    let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?;
+    let control = Arc::new(Control::default());
+    stop_on_signal(&control)?;
+    let progress = Arc::new(Progress::default());
+    let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
+    let shown = show(&progress, &control, until);
+    let result = run_pipeline(setup, connector, until, &control, &progress);
+    control.stop();
+    shown.join().ok();
+    let (documents, queries) = (&progress.documents, &progress.queries);
+    let (documents, queries) = (documents.load(Ordering::Relaxed), queries.load(Ordering::Relaxed));
+    eprintln!("{documents} document records indexed, {queries} queries settled");
+    result.map_err(|error| Failure::Run(with_causes(&error)))
+}
+
+/// The first signal drains; a second one stops at once.
+fn stop_on_signal(control: &Arc<Control>) -> Result<(), Failure> {
+    let control = Arc::clone(control);
+    let handler = move || {
+        if control.running() {
+            eprintln!("stopping: queries in flight are answered first; press Ctrl-C again to stop at once");
+            control.drain();
+        } else {
+            control.stop();
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::Run(with_causes(&error)))
+}
+
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// Shows progress on a terminal until the run ends.
+pub(crate) fn show(
+    progress: &Arc<Progress>,
+    control: &Arc<Control>,
+    until: Until,
+) -> std::thread::JoinHandle<()> {
+    let (progress, control) = (Arc::clone(progress), Arc::clone(control));
+    std::thread::spawn(move || {
+        let bars = MultiProgress::new();
+        let template = match until {
+            Until::CaughtUp => "{prefix:>10} [{bar:30}] {pos}/{len} · {per_sec}",
+            Until::Stopped => "{prefix:>10} {pos} · {per_sec}",
+        };
+        // The templates above are right; a default bar would do as well.
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar =
+            |name: &'static str| bars.add(ProgressBar::new(0).with_style(style.clone()).with_prefix(name));
+        let (documents, queries) = (bar("documents"), bar("queries"));
+        let number =
+            |value: &std::sync::atomic::AtomicI64| u64::try_from(value.load(Ordering::Relaxed)).unwrap_or(0);
+        while !control.stopping() {
+            documents.set_length(number(&progress.documents_end).max(number(&progress.documents)));
+            documents.set_position(number(&progress.documents));
+            queries.set_length(number(&progress.queries_end).max(number(&progress.queries)));
+            queries.set_position(number(&progress.queries));
+            std::thread::park_timeout(REFRESH);
+        }
+        documents.finish_and_clear();
+        queries.finish_and_clear();
+    })
+}

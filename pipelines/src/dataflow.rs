@@ -1,0 +1,214 @@
+//! The dataflow, from topic to topic, in one place.
+//!
+//! ```text
+//! documents ─▶ consume ─▶ decode ─▶ upsert ─▶ embed ─▶ index ─▶ statistics ─▶ applied (frontier)
+//!                 │          └─ dead letters    └─ dead letters     │             │
+//!              bindings ──────────────────────────────────────┐     │ trace       │
+//!                                                             ▼     ▼             ▼
+//! queries ─▶ consume ─▶ decode ─▶ plan ─▶ admit ─▶ embed ─▶ weigh ─▶ start ─▶ prefetch ─▶ gather ─▶ rerank ─▶ gather … ─▶ fetch ─▶ answer ─▶ answers
+//!                                  └─ error answers, dead letters ─────────────────────────────────────────────────▲
+//! ```
+//! Times are ticks. The frontier of `applied` is the promise that everything before it is in every shard of every
+//! worker and in the statistics; queries read at or before it, and nothing is dropped that a query may still read.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freshet_operators::admit::{EndOffsets, admit};
+use freshet_operators::connect::{Sink, Source};
+use freshet_operators::consume::{
+    Budget, DocumentConsumer, QueryConsumer, consume_documents, consume_queries,
+};
+use freshet_operators::control::Control;
+use freshet_operators::decode::{DEAD_LETTER_SUFFIX, DeadLetters, decode_documents, decode_queries};
+use freshet_operators::embed::assemble::Assembler;
+use freshet_operators::embed::documents::embed_documents;
+use freshet_operators::embed::queries::embed_queries;
+use freshet_operators::gather::{Executions, answer, gather, start};
+use freshet_operators::index::Time;
+use freshet_operators::message::{AnswerRecord, Binding, DeadLetter};
+use freshet_operators::plan::plan;
+use freshet_operators::produce::{Offsets, Producer, produce};
+use freshet_operators::shard::{Round, Shards, SharedShards, index, serve};
+use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
+use freshet_operators::upsert::{SplitText, upsert};
+use freshet_operators::wake::LateWake;
+use freshet_operators::{clock, connect::Connector};
+use freshet_schemas::{Offset, Partition};
+use timely::dataflow::operators::{Concatenate, Probe};
+use timely::dataflow::{ProbeHandle, Scope, StreamVec};
+use timely::worker::Worker;
+
+use crate::setup::Setup;
+
+/// What a worker brings to the dataflow: its part of the topics.
+pub struct Ends {
+    /// System of topics.
+    pub connector: Arc<dyn Connector>,
+    /// Documents of this worker's partitions.
+    pub documents: Option<Box<dyn Source>>,
+    /// Next offsets they start at.
+    pub start: BTreeMap<Partition, Offset>,
+    /// Documents before these offsets have had their dead letters written.
+    pub letters_written: BTreeMap<Partition, Offset>,
+    /// Queries of this worker's partitions.
+    pub queries: Option<Box<dyn Source>>,
+    /// Where answers and dead letters go.
+    pub sink: Box<dyn Sink>,
+    /// Wakes of the queries' source and of the sink.
+    pub wakes: (LateWake, LateWake),
+}
+
+/// What a worker keeps of the running dataflow.
+pub struct Running {
+    /// Frontier of the indexes.
+    pub applied: ProbeHandle<Time>,
+    /// Queries read and not answered yet.
+    pub offsets: Rc<RefCell<Offsets>>,
+    /// Records on their way to the topics.
+    pub unsettled: Rc<RefCell<usize>>,
+    /// Bindings of this worker's partitions: tick and next offset, newest last.
+    pub bindings: Rc<RefCell<Vec<(Time, Binding)>>>,
+    /// The shards of this worker.
+    pub shards: SharedShards,
+}
+
+/// Time after which operators that wait for the outside look again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Builds the dataflow on one worker.
+pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Control>) -> Running {
+    let running = Running {
+        applied: ProbeHandle::new(),
+        offsets: Rc::default(),
+        unsettled: Rc::default(),
+        bindings: Rc::default(),
+        shards: Rc::new(RefCell::new(Shards::new(setup.specs()))),
+    };
+    worker.dataflow_named("Freshet", |scope| {
+        let Ends { connector, documents, start, letters_written, queries, sink, wakes } = ends;
+        let documents = DocumentConsumer {
+            source: documents,
+            start: start.into_iter().map(|(partition, next)| Binding { partition, next }).collect(),
+            clock: clock::wall(),
+            tick: setup.config.pipeline.tick,
+            tick_records_max: setup.config.pipeline.tick_records_max.get(),
+            budget: Budget::new(
+                setup.config.pipeline.in_flight_records_max.get(),
+                setup.config.pipeline.in_flight_bytes_max.get(),
+                Arc::clone(&setup.gauge),
+            ),
+            control: Arc::clone(control),
+        };
+        let ingested = ingest(scope, setup, documents, letters_written, &running, control);
+        let queries = QueryConsumer {
+            source: queries,
+            offsets: Rc::clone(&running.offsets),
+            in_flight_max: setup.config.queries.in_flight_max.get(),
+            tick: LOOK_AGAIN,
+            wake: wakes.0,
+            control: Arc::clone(control),
+        };
+        let topics = &setup.config.topics;
+        let producer = Producer {
+            sink,
+            answers: topics.answers.clone(),
+            query_letters: format!("{}{DEAD_LETTER_SUFFIX}", topics.queries),
+            offsets: Rc::clone(&running.offsets),
+            unsettled: Rc::clone(&running.unsettled),
+            tick: LOOK_AGAIN,
+            wake: wakes.1,
+            control: Arc::clone(control),
+        };
+        let ends = EndOffsets { connector, topic: topics.documents.clone() };
+        answers(scope, setup, queries, ends, ingested, producer, &running, control);
+    });
+    running
+}
+
+/// What the documents' side hands to the queries' side.
+struct Ingested<'scope> {
+    bindings: StreamVec<'scope, Time, Binding>,
+    applied: StreamVec<'scope, Time, ()>,
+    statistics: StatisticsTrace,
+    letters: StreamVec<'scope, Time, DeadLetter>,
+}
+
+fn ingest<'scope>(
+    scope: Scope<'scope, Time>,
+    setup: &Setup,
+    consumer: DocumentConsumer,
+    letters_written: BTreeMap<Partition, Offset>,
+    running: &Running,
+    control: &Arc<Control>,
+) -> Ingested<'scope> {
+    let dead = DeadLetters::new(&setup.config.topics.documents, letters_written);
+    let (records, bindings) = consume_documents(scope, running.applied.clone(), consumer);
+    let (documents, undecoded) = decode_documents(records, setup.document_spec(), dead.clone());
+    let split: SplitText = setup.splitter();
+    let deltas = upsert(documents, split);
+    let assembler = Assembler::new(setup.fields.clone(), setup.config.pipeline.shards.get());
+    let (changes, unembedded) = embed_documents(deltas, assembler, setup.service.clone(), dead);
+    let counts = index(changes, Rc::clone(&running.shards), Arc::clone(control));
+    let (statistics, applied) = statistics(counts);
+    let applied = applied.probe_with(&running.applied);
+    let kept = Rc::clone(&running.bindings);
+    let bindings = timely::dataflow::operators::Inspect::inspect_time(bindings, move |time, binding| {
+        kept.borrow_mut().push((*time, *binding));
+    });
+    Ingested { bindings, applied, statistics, letters: scope.concatenate([undecoded, unembedded]) }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the one place where both sides meet")]
+fn answers<'scope>(
+    scope: Scope<'scope, Time>,
+    setup: &Setup,
+    consumer: QueryConsumer,
+    ends: EndOffsets,
+    ingested: Ingested<'scope>,
+    producer: Producer,
+    running: &Running,
+    control: &Arc<Control>,
+) {
+    let Ingested { bindings, applied, statistics, letters } = ingested;
+    let dead = DeadLetters::new(&setup.config.topics.queries, BTreeMap::new());
+    let limits = setup.config.queries.limits.clone();
+    let records = consume_queries(scope, applied.clone(), consumer);
+    let (queries, undecoded) = decode_queries(records, limits, dead.clone());
+    let planned = plan(queries, setup.plans(), dead);
+    let timeout = setup.config.queries.consistency_timeout;
+    let (admitted, late) = admit(planned.queries, bindings, applied, ends, timeout);
+    let (prepared, failed) = embed_queries(admitted, setup.fields.clone(), setup.service.clone());
+    let scoring = setup.fields.iter().map(|field| field.spec.scoring).collect();
+    let weighed = weigh(prepared, statistics, scoring);
+    let found = search(scope, setup, weighed, running, control);
+    let answers = scope.concatenate([found, planned.refused, late, failed]);
+    let letters = scope.concatenate([letters, undecoded, planned.letters]);
+    produce(answers, letters, producer);
+}
+
+/// Searches and rescorings, round by round, then the payloads.
+fn search<'scope>(
+    scope: Scope<'scope, Time>,
+    setup: &Setup,
+    queries: StreamVec<'scope, Time, freshet_operators::stats::WeighedQuery>,
+    running: &Running,
+    control: &Arc<Control>,
+) -> StreamVec<'scope, Time, AnswerRecord> {
+    let executions: Executions = Rc::default();
+    let mut requests = start(queries, Rc::clone(&executions), setup.config.pipeline.shards.get());
+    let mut done = Vec::new();
+    for number in 0..setup.config.queries.limits.depth_max {
+        let round = if number == 0 { Round::Prefetch } else { Round::Rerank(number) };
+        let replies = serve(requests, Rc::clone(&running.shards), Arc::clone(control), round);
+        let (next, finished) = gather(replies, Rc::clone(&executions), number);
+        requests = next;
+        done.push(finished);
+    }
+    let fetches = scope.concatenate(done);
+    let fetched = serve(fetches, Rc::clone(&running.shards), Arc::clone(control), Round::Fetch);
+    answer(fetched, executions)
+}

@@ -1,0 +1,63 @@
+//! A connector that reads documents from one system and keeps everything else in another: single questions and
+//! evaluation run on real documents without touching the topics of the pipeline.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use freshet_operators::connect::{ConnectError, Connector, Memory, Sink, Source, Wake};
+use freshet_schemas::{Offset, Partition};
+
+/// Reads `topic` from `under`; all other topics, and everything written, are in `over`.
+pub struct Overlay {
+    /// Topic that is read from `under`.
+    pub topic: String,
+    /// System of the real topic; never written to.
+    pub under: Arc<dyn Connector>,
+    /// Everything else.
+    pub over: Memory,
+}
+
+impl Overlay {
+    fn of(&self, topic: &str) -> &dyn Connector {
+        if topic == self.topic { &*self.under } else { &self.over }
+    }
+}
+
+impl Connector for Overlay {
+    fn prepare(
+        &self,
+        inputs: &[&str],
+        outputs: &[&str],
+    ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
+        let (under, over): (Vec<&str>, Vec<&str>) = inputs.iter().partition(|topic| **topic == self.topic);
+        let mut partitions = self.under.prepare(&under, &[])?;
+        partitions.extend(self.over.prepare(&over, outputs)?);
+        Ok(partitions)
+    }
+
+    fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
+        self.of(topic).end_offsets(topic)
+    }
+
+    fn committed(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
+        self.over.committed(topic)
+    }
+
+    fn commit(&self, topic: &str, next: &BTreeMap<Partition, Offset>) -> Result<(), ConnectError> {
+        self.over.commit(topic, next)
+    }
+
+    fn source(
+        &self,
+        topic: &str,
+        partitions: &[Partition],
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError> {
+        self.of(topic).source(topic, partitions, start, wake)
+    }
+
+    fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {
+        self.over.sink(wake)
+    }
+}

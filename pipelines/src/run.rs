@@ -1,0 +1,303 @@
+//! Runs a pipeline: workers, offsets, and the end.
+//!
+//! A run ends when the control says so. It *drains* first: no new queries, those in flight are answered and settled.
+//! When every worker has voted that nothing is left, it *stops*: the dataflow is dropped; documents that were under way
+//! are read again by the next run. A failure of the world stops it at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use freshet_operators::connect::{ConnectError, Connector};
+use freshet_operators::control::Control;
+use freshet_operators::decode::DEAD_LETTER_SUFFIX;
+use freshet_operators::message::Binding;
+use freshet_operators::wake::LateWake;
+use freshet_schemas::{Offset, Partition};
+use timely::worker::Worker;
+
+use crate::dataflow::{self, Ends, Running};
+use crate::setup::Setup;
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Topics that are missing, a broker that is not there.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The world outside or an index failed while the pipeline ran.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// How long a run lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Until the control ends it.
+    Stopped,
+    /// Until all that was in the topics at the start is indexed and answered.
+    CaughtUp,
+}
+
+/// How far a run is; counts of records, over all partitions.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Documents in the indexes.
+    pub documents: AtomicI64,
+    /// Documents in the topic at the start.
+    pub documents_end: AtomicI64,
+    /// Queries settled.
+    pub queries: AtomicI64,
+    /// Queries in the topic at the start.
+    pub queries_end: AtomicI64,
+}
+
+type Offsets = BTreeMap<Partition, Offset>;
+
+/// What the workers share, beside the setup.
+struct Shared {
+    setup: Setup,
+    connector: Arc<dyn Connector>,
+    control: Arc<Control>,
+    progress: Arc<Progress>,
+    until: Until,
+    partitions: BTreeMap<String, Vec<Partition>>,
+    documents_end: Offsets,
+    queries_end: Offsets,
+    documents_committed: Offsets,
+    queries_start: Offsets,
+    votes: AtomicUsize,
+}
+
+/// Time between two commits of offsets.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest sleep of an idle worker.
+const PARK_MAX: Duration = Duration::from_millis(20);
+
+/// Runs a pipeline to its end.
+///
+/// # Errors
+/// When topics are missing, or the world outside failed for good.
+pub fn run(
+    setup: Setup,
+    connector: Arc<dyn Connector>,
+    until: Until,
+    control: &Arc<Control>,
+    progress: &Arc<Progress>,
+) -> Result<(), RunError> {
+    let topics = setup.config.topics.clone();
+    let dlq = |topic: &str| format!("{topic}{DEAD_LETTER_SUFFIX}");
+    let outputs = [topics.answers.clone(), dlq(&topics.documents), dlq(&topics.queries)];
+    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let partitions = connector.prepare(&[&topics.documents, &topics.queries], &outputs)?;
+    let workers = setup.config.pipeline.workers.get();
+    let shared = Arc::new(Shared {
+        documents_end: connector.end_offsets(&topics.documents)?,
+        queries_end: connector.end_offsets(&topics.queries)?,
+        documents_committed: connector.committed(&topics.documents)?,
+        queries_start: connector.committed(&topics.queries)?,
+        setup,
+        connector,
+        control: Arc::clone(control),
+        progress: Arc::clone(progress),
+        until,
+        partitions,
+        votes: AtomicUsize::new(0),
+    });
+    progress.documents_end.store(shared.documents_end.values().sum(), Ordering::Relaxed);
+    let queries_before: i64 = shared.queries_start.values().sum();
+    progress.queries_end.store(shared.queries_end.values().sum::<i64>() - queries_before, Ordering::Relaxed);
+    let on_worker = Arc::clone(&shared);
+    let guards = timely::execute(timely::Config::process(workers), move |worker| work(worker, &on_worker))
+        .map_err(RunError::Failed)?;
+    let results: Result<Vec<()>, String> = guards.join().into_iter().collect();
+    match (control.failure(), results) {
+        (Some(failure), _) => Err(RunError::Failed(failure)),
+        (None, Err(panic)) => Err(RunError::Failed(format!("a worker ended early: {panic}"))),
+        (None, Ok(_)) => Ok(()),
+    }
+}
+
+fn work(worker: &mut Worker, shared: &Arc<Shared>) {
+    let ends = match open(worker, shared) {
+        Ok(ends) => ends,
+        Err(error) => {
+            shared.control.fail(&error);
+            // Every worker builds the same dataflow; with the failure noted, all of them leave before they do.
+            return;
+        }
+    };
+    let running = dataflow::build(worker, &shared.setup, ends, &shared.control);
+    let commits = committer(shared);
+    let mut keeper = Keeper::new(worker.index(), worker.peers(), shared);
+    while !shared.control.stopping() && worker.has_dataflows() {
+        worker.step_or_park(Some(PARK_MAX));
+        keeper.look(&running, shared, &commits, worker.peers());
+    }
+    keeper.commit(&running, shared, &commits);
+    drop(commits);
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+}
+
+/// The partitions of a topic that a worker reads.
+fn own(partitions: &[Partition], index: usize, peers: usize) -> Vec<Partition> {
+    let mine = |p: &Partition| usize::try_from(*p).is_ok_and(|p| p % peers == index);
+    partitions.iter().copied().filter(mine).collect()
+}
+
+fn open(worker: &Worker, shared: &Shared) -> Result<Ends, ConnectError> {
+    let (index, peers) = (worker.index(), worker.peers());
+    let topics = &shared.setup.config.topics;
+    let connector = &shared.connector;
+    let wakes = (LateWake::default(), LateWake::default());
+    let documents = own(&shared.partitions[&topics.documents], index, peers);
+    let queries = own(&shared.partitions[&topics.queries], index, peers);
+    let source = |topic: &str, partitions: &[Partition], start: &Offsets, wake| {
+        if partitions.is_empty() {
+            Ok(None)
+        } else {
+            connector.source(topic, partitions, start, wake).map(Some)
+        }
+    };
+    Ok(Ends {
+        documents: source(&topics.documents, &documents, &Offsets::new(), Arc::new(|| {}))?,
+        start: documents.iter().map(|&partition| (partition, 0)).collect(),
+        letters_written: shared.documents_committed.clone(),
+        queries: source(&topics.queries, &queries, &shared.queries_start, wakes.0.wake())?,
+        sink: connector.sink(wakes.1.wake())?,
+        connector: Arc::clone(connector),
+        wakes,
+    })
+}
+
+/// Commits on a thread of its own; ends when the sender is dropped.
+struct Commits {
+    sender: Option<Sender<(String, Offsets)>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+fn committer(shared: &Arc<Shared>) -> Commits {
+    let (sender, inbox) = channel::<(String, Offsets)>();
+    let connector = Arc::clone(&shared.connector);
+    let commit = move || {
+        for (topic, next) in inbox {
+            if let Err(error) = connector.commit(&topic, &next) {
+                tracing::warn!(%error, topic, "offsets not committed; answers may be repeated after a restart");
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("commit".into()).spawn(commit).ok();
+    Commits { sender: Some(sender), thread }
+}
+
+impl Drop for Commits {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by its own hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Looks after offsets and the end of the run on one worker.
+struct Keeper {
+    documents_end: Offsets,
+    queries_end: Offsets,
+    /// Next offsets of documents that are in the indexes.
+    indexed: Offsets,
+    committed: (Offsets, Offsets),
+    next_commit: Instant,
+    reported: (i64, i64),
+    queries_before: i64,
+    voted: bool,
+}
+
+impl Keeper {
+    fn new(index: usize, peers: usize, shared: &Shared) -> Self {
+        let topics = &shared.setup.config.topics;
+        let part = |topic: &str, all: &Offsets| -> Offsets {
+            let own = own(&shared.partitions[topic], index, peers);
+            own.into_iter().map(|p| (p, all.get(&p).copied().unwrap_or(0))).collect()
+        };
+        let queries_before = part(&topics.queries, &shared.queries_start).values().sum();
+        Self {
+            documents_end: part(&topics.documents, &shared.documents_end),
+            queries_end: part(&topics.queries, &shared.queries_end),
+            indexed: Offsets::new(),
+            committed: (Offsets::new(), Offsets::new()),
+            next_commit: Instant::now() + COMMIT_INTERVAL,
+            reported: (0, 0),
+            queries_before,
+            voted: false,
+        }
+    }
+
+    fn look(&mut self, running: &Running, shared: &Shared, commits: &Commits, peers: usize) {
+        let mut bindings = running.bindings.borrow_mut();
+        let closed = bindings.iter().take_while(|(tick, _)| !running.applied.less_equal(tick)).count();
+        for (_, Binding { partition, next }) in bindings.drain(..closed) {
+            self.indexed.insert(partition, next);
+        }
+        drop(bindings);
+        self.report(running, shared);
+        if Instant::now() >= self.next_commit {
+            self.next_commit = Instant::now() + COMMIT_INTERVAL;
+            self.commit(running, shared, commits);
+        }
+        if !self.voted && self.finished(running, shared) {
+            self.voted = true;
+            if shared.votes.fetch_add(1, Ordering::SeqCst) + 1 == peers {
+                shared.control.stop();
+            }
+        }
+    }
+
+    /// Whether this worker has nothing left to do.
+    fn finished(&self, running: &Running, shared: &Shared) -> bool {
+        let offsets = running.offsets.borrow();
+        let written = *running.unsettled.borrow() == 0;
+        if shared.control.draining() {
+            return written && offsets.in_flight() == 0;
+        }
+        let indexed =
+            |(p, end): (&Partition, &Offset)| *end == 0 || self.indexed.get(p).is_some_and(|n| n >= end);
+        shared.until == Until::CaughtUp
+            && written
+            && self.documents_end.iter().all(indexed)
+            && offsets.reached(&self.queries_end)
+    }
+
+    fn report(&mut self, running: &Running, shared: &Shared) {
+        let documents: i64 = self.indexed.values().sum();
+        let settled: i64 = running.offsets.borrow().committable().values().sum();
+        let queries = (settled - self.queries_before).max(0);
+        shared.progress.documents.fetch_add(documents - self.reported.0, Ordering::Relaxed);
+        shared.progress.queries.fetch_add(queries - self.reported.1, Ordering::Relaxed);
+        self.reported = (documents, queries);
+    }
+
+    /// Commits what has changed since the last time.
+    fn commit(&mut self, running: &Running, shared: &Shared, commits: &Commits) {
+        let topics = &shared.setup.config.topics;
+        let queries = running.offsets.borrow().committable();
+        let now = (self.indexed.clone(), queries);
+        let changed =
+            [(&topics.documents, &now.0, &self.committed.0), (&topics.queries, &now.1, &self.committed.1)];
+        for (topic, next, before) in changed {
+            if next != before
+                && !next.is_empty()
+                && let Some(sender) = &commits.sender
+            {
+                // The thread lives as long as the sender.
+                let _ = sender.send((topic.clone(), next.clone()));
+            }
+        }
+        self.committed = now;
+    }
+}

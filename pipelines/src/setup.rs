@@ -1,0 +1,181 @@
+//! A checked configuration with its models loaded: everything the workers share.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use freshet_config::{Config, Distance};
+use freshet_operators::consume::BudgetGauge;
+use freshet_operators::embed::fields::{FieldSource, VectorField};
+use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, load};
+use freshet_operators::index::{FieldSpec, Metric, Scoring};
+use freshet_operators::plan::Plans;
+use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
+use freshet_operators::upsert::SplitText;
+use freshet_schemas::{DocumentSpec, VectorKind};
+
+/// Name of the sparse model that needs no weights.
+pub const BM25: &str = "bm25";
+
+/// Why a pipeline cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// A model is not there or does not fit.
+    #[error(transparent)]
+    Model(#[from] EmbedError),
+    /// A configured value that only shows wrong once models are known.
+    #[error("{key}: {problem}")]
+    Config {
+        /// Key.
+        key: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+/// What all workers share. Cheap to clone.
+#[derive(Clone)]
+pub struct Setup {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Vector fields, by number: the order of their names.
+    pub fields: Vec<VectorField>,
+    /// The embedding service, if any field has a model.
+    pub service: Option<Arc<EmbeddingService>>,
+    /// Splits texts.
+    chunker: Arc<Chunker>,
+    /// Highest use of the documents' budget.
+    pub gauge: Arc<BudgetGauge>,
+}
+
+impl Setup {
+    /// Loads the models of a configuration and starts the embedding service.
+    ///
+    /// # Errors
+    /// Models that are not there, and configured plans or languages that do not fit.
+    pub fn load(config: Config) -> Result<Self, SetupError> {
+        let mut models: Vec<(String, Arc<dyn Backend>)> = Vec::new();
+        for name in config.vectors.values().filter_map(|field| field.model.clone()) {
+            if name != BM25 && models.iter().all(|(known, _)| *known != name) {
+                let model = load(&name, &config.models)?;
+                models.push((name, model));
+            }
+        }
+        Self::with_models(config, models)
+    }
+
+    /// Like [`Setup::load`], with models that are loaded already.
+    ///
+    /// # Errors
+    /// Configured plans or languages that do not fit.
+    pub fn with_models(config: Config, models: Vec<(String, Arc<dyn Backend>)>) -> Result<Self, SetupError> {
+        let fields = config.vectors.iter().map(|(name, field)| vector_field(name, field, &models));
+        let fields = fields.collect::<Result<Vec<_>, _>>()?;
+        let chunker = chunker(&config, &models)?;
+        let backends: Vec<Arc<dyn Backend>> = models.into_iter().map(|(_, model)| model).collect();
+        let service = if backends.is_empty() {
+            None
+        } else {
+            Some(EmbeddingService::with_backends(backends, &config.embedding)?)
+        };
+        let setup = Self {
+            config: Arc::new(config),
+            fields,
+            service,
+            chunker: Arc::new(chunker),
+            gauge: Arc::default(),
+        };
+        setup.check_plans()?;
+        Ok(setup)
+    }
+
+    fn check_plans(&self) -> Result<(), SetupError> {
+        let specs = self.config.vector_specs(&self.sizes());
+        for (name, plan) in &self.config.plans {
+            plan.check_fields(&specs).map_err(|fault| {
+                let key = fault
+                    .field
+                    .map_or_else(|| format!("plans.{name}"), |field| format!("plans.{name}.{field}"));
+                SetupError::Config { key, problem: fault.message }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Shapes of the fields for the shards.
+    pub fn specs(&self) -> Vec<FieldSpec> {
+        self.fields.iter().map(|field| field.spec.clone()).collect()
+    }
+
+    /// Dimensions of the vectors that models make, by field.
+    fn sizes(&self) -> BTreeMap<String, usize> {
+        let sized = self.fields.iter().filter(|field| field.spec.kind != VectorKind::Sparse);
+        sized.map(|field| (field.spec.name.clone(), field.spec.size)).collect()
+    }
+
+    /// What documents must look like.
+    pub fn document_spec(&self) -> DocumentSpec {
+        self.config.document_spec(&self.sizes())
+    }
+
+    /// The configured plans.
+    pub fn plans(&self) -> Plans {
+        Plans::new(self.config.vector_specs(&self.sizes()), self.config.plans.clone())
+    }
+
+    /// Splits texts into chunks. A text the tokenizer fails on stays whole: the model will say what is wrong with it.
+    pub fn splitter(&self) -> SplitText {
+        let chunker = Arc::clone(&self.chunker);
+        Rc::new(move |text| match chunker.chunks(text) {
+            Ok(chunks) => chunks.into_iter().map(|range| (range.start, range.end)).collect(),
+            Err(_) => vec![(0, text.len())],
+        })
+    }
+}
+
+fn vector_field(
+    name: &str,
+    field: &freshet_config::VectorField,
+    models: &[(String, Arc<dyn Backend>)],
+) -> Result<VectorField, SetupError> {
+    let model = field.model.as_deref();
+    let number = model.and_then(|model| models.iter().position(|(known, _)| known == model));
+    let source = match (number, model) {
+        (Some(number), _) => FieldSource::Model(number),
+        (None, Some(_)) => {
+            let analyzer = Analyzer::new(&field.language).map_err(|error| SetupError::Config {
+                key: format!("vectors.{name}.language"),
+                problem: error.to_string(),
+            })?;
+            FieldSource::Terms(Arc::new(analyzer))
+        }
+        (None, None) => FieldSource::Given,
+    };
+    let given = field.size.map_or(0, std::num::NonZeroUsize::get);
+    let spec = FieldSpec {
+        name: name.to_owned(),
+        kind: field.kind,
+        size: number.map_or(given, |number| models[number].1.info().dim),
+        scoring: match source {
+            FieldSource::Terms(_) => Scoring::Bm25 { k1: field.k1, b: field.b },
+            FieldSource::Model(_) | FieldSource::Given => Scoring::Dot,
+        },
+        metric: if field.distance == Distance::Euclid { Metric::Euclid } else { Metric::Dot },
+    };
+    let normalised = field.kind == VectorKind::Dense && field.distance == Distance::Cosine;
+    Ok(VectorField { spec, normalised, source })
+}
+
+/// The first dense model's tokenizer counts the tokens of chunks.
+fn chunker(config: &Config, models: &[(String, Arc<dyn Backend>)]) -> Result<Chunker, SetupError> {
+    let tokenizer = models.first().map(|(_, model)| model.tokenizer());
+    let (Some(tokens_max), Some(tokenizer)) = (config.documents.chunk_tokens, tokenizer) else {
+        return Ok(Chunker::whole());
+    };
+    let settings = ChunkSettings { tokens_max, overlap: config.documents.chunk_overlap };
+    Chunker::new(tokenizer, settings).map_err(|error| SetupError::Config {
+        key: "documents.chunk_tokens".into(),
+        problem: error.to_string(),
+    })
+}

@@ -1,0 +1,296 @@
+//! The nodes of a plan: prefetches, searches, rescoring and fusions.
+
+use serde_json::Value;
+
+use super::{Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, QueryLimits, RRF_K_DEFAULT};
+use crate::document::too_large;
+use crate::json::{Fields, describe, element, invalid, join};
+use crate::{Fault, FaultCode, VectorValue};
+
+/// Fields of a node below the top.
+const KNOWN: [&str; 5] = ["prefetch", "query", "using", "limit", "params"];
+/// Fields of Qdrant's nodes that are not served yet.
+pub(super) const NOT_YET: [&str; 3] = ["filter", "score_threshold", "lookup_from"];
+/// Queries of Qdrant that are not served yet.
+const QUERIES_NOT_YET: [&str; 8] =
+    ["recommend", "discover", "context", "order_by", "formula", "sample", "mmr", "relevance_feedback"];
+/// Search parameters of Qdrant that are not served yet.
+const PARAMS_NOT_YET: [&str; 3] = ["quantization", "indexed_only", "acorn"];
+/// Forms of a query, for messages.
+const FORMS: &str = "a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …} or {\"rrf\": …}";
+
+/// Where a plan comes from, and so what it may hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// A query record: every node says what it searches for.
+    Query,
+    /// The config: a node without a query searches the query's text, and vectors make no sense.
+    Config,
+}
+
+/// Reads the nodes of one plan.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    source: Source,
+    limits: &'a QueryLimits,
+}
+
+impl Node {
+    /// The plan at the top of a query, whose other fields the caller has checked.
+    pub(super) fn of_query(fields: &Fields<'_>, limits: &QueryLimits) -> Result<Self, Fault> {
+        check_extent(fields, "", limits)?;
+        Reader { source: Source::Query, limits }.node(fields)
+    }
+
+    /// Reads a configured plan, which stands at `path`.
+    ///
+    /// As in a query, but a leaf or a rescoring node may do without `query` (it then searches the text of the query
+    /// that runs the plan), vectors are refused, and the root takes its limit from the query.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its field below `path`.
+    pub fn parse_plan(value: &Value, limits: &QueryLimits, path: &str) -> Result<Self, Fault> {
+        let fields = Fields::of(value, path)?;
+        check_extent(&fields, path, limits)?;
+        fields.only(&KNOWN, &NOT_YET)?;
+        if fields.get("limit").is_some() {
+            let message = "the limit of a plan comes from the query; only its prefetches have one";
+            return Err(invalid(fields.path("limit"), message));
+        }
+        Reader { source: Source::Config, limits }.node(&fields)
+    }
+}
+
+impl Reader<'_> {
+    fn node(self, fields: &Fields<'_>) -> Result<Node, Fault> {
+        let limit = limit(fields, self.limits)?;
+        let params = params(fields)?;
+        let prefetch = self.prefetch(fields)?;
+        let query = match fields.get("query") {
+            Some(value) => Some(self.query(value, &fields.path("query"), prefetch.len())?),
+            None if self.source == Source::Config => None,
+            None => {
+                let message = format!("missing: give {FORMS}");
+                return Err(invalid(fields.path("query"), message));
+            }
+        };
+        let using = using(fields, query.as_ref(), !prefetch.is_empty())?;
+        Ok(Node { prefetch, query, using, limit, params })
+    }
+
+    fn prefetch(self, fields: &Fields<'_>) -> Result<Vec<Node>, Fault> {
+        let nested = |value: &Value, path: &str| {
+            let below = Fields::of(value, path)?;
+            below.only(&KNOWN, &NOT_YET)?;
+            self.node(&below)
+        };
+        let path = fields.path("prefetch");
+        match fields.get("prefetch") {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => {
+                items.iter().enumerate().map(|(index, item)| nested(item, &element(&path, index))).collect()
+            }
+            Some(value @ Value::Object(_)) => Ok(vec![nested(value, &path)?]),
+            Some(other) => Err(fields.unlike("prefetch", other, "an object or an array of objects")),
+        }
+    }
+
+    fn query(self, value: &Value, path: &str, prefetches: usize) -> Result<NodeQuery, Fault> {
+        let Value::Object(object) = value else { return self.nearest(value, path) };
+        let fields = Fields::of(value, path)?;
+        if let Some(form) = QUERIES_NOT_YET.iter().find(|form| object.contains_key(**form)) {
+            return Err(fields.not_supported(form));
+        }
+        let fusion = if object.contains_key("fusion") {
+            fields.only(&["fusion"], &[])?;
+            fusion(&fields)?
+        } else if object.contains_key("rrf") {
+            fields.only(&["rrf"], &[])?;
+            rrf(&fields, prefetches)?
+        } else if object.contains_key("nearest") {
+            fields.only(&["nearest"], &[])?;
+            return match fields.get("nearest") {
+                Some(value) => self.nearest(value, &fields.path("nearest")),
+                None => Err(invalid(fields.path("nearest"), "missing: give a text or a vector")),
+            };
+        } else {
+            return self.nearest(value, path);
+        };
+        if prefetches == 0 {
+            return Err(invalid(path, "a fusion needs \"prefetch\": the lists to fuse"));
+        }
+        Ok(NodeQuery::Fusion(fusion))
+    }
+
+    /// A text or a vector.
+    fn nearest(self, value: &Value, path: &str) -> Result<NodeQuery, Fault> {
+        let vector = match value {
+            Value::String(text) => return self.text(text, path),
+            Value::Object(object) if object.contains_key("text") => {
+                let fields = Fields::of(value, path)?;
+                // The model is that of the field; naming it is Qdrant's way to ask for inference.
+                fields.only(&["text", "model"], &["options"])?;
+                fields.str("model")?;
+                let Some(text) = fields.str("text")? else {
+                    return Err(invalid(fields.path("text"), "null is not a string"));
+                };
+                return self.text(text, &fields.path("text"));
+            }
+            Value::Object(object) if !object.contains_key("indices") && !object.contains_key("values") => {
+                let fields = Fields::of(value, path)?;
+                fields.only(&["text", "model", "nearest", "fusion", "rrf", "indices", "values"], &[])?;
+                return Err(invalid(path, format!("the query says nothing: give {FORMS}")));
+            }
+            Value::Number(_) => {
+                return Err(invalid(path, "a point id as query is not supported yet"));
+            }
+            Value::Object(_) | Value::Array(_) => VectorValue::parse(value, path)?,
+            Value::Null | Value::Bool(_) => {
+                return Err(invalid(path, format!("{} is not {FORMS}", describe(value))));
+            }
+        };
+        if self.source == Source::Config {
+            let message = "a configured plan cannot hold a vector: it searches the query's text";
+            return Err(invalid(path, message));
+        }
+        Ok(match vector {
+            VectorValue::Dense(vector) => NodeQuery::Dense(vector),
+            VectorValue::Sparse(vector) => NodeQuery::Sparse(vector),
+            VectorValue::Multi(rows) => NodeQuery::Multi(rows),
+        })
+    }
+
+    fn text(self, text: &str, path: &str) -> Result<NodeQuery, Fault> {
+        check_text(text, path, self.limits)?;
+        Ok(NodeQuery::Text(text.to_owned()))
+    }
+}
+
+/// Refuses a text that is blank or too long.
+pub(super) fn check_text(text: &str, path: &str, limits: &QueryLimits) -> Result<(), Fault> {
+    if text.trim().is_empty() {
+        return Err(Fault::field(FaultCode::EmptyText, path, "the text is blank"));
+    }
+    if text.len() > limits.text_bytes_max {
+        return Err(too_large("text", text.len(), limits.text_bytes_max, Some(path.to_owned())));
+    }
+    Ok(())
+}
+
+/// The limit of a query or of a node.
+pub(super) fn limit(fields: &Fields<'_>, limits: &QueryLimits) -> Result<usize, Fault> {
+    let Some(value) = fields.get("limit") else { return Ok(LIMIT_DEFAULT.min(limits.limit_max)) };
+    let limit = value.as_u64().and_then(|limit| usize::try_from(limit).ok());
+    limit
+        .filter(|limit| (1..=limits.limit_max).contains(limit))
+        .ok_or_else(|| fields.unlike("limit", value, &format!("an integer from 1 to {}", limits.limit_max)))
+}
+
+fn params(fields: &Fields<'_>) -> Result<Params, Fault> {
+    let Some(value) = fields.get("params") else { return Ok(Params::default()) };
+    let params = Fields::of(value, &fields.path("params"))?;
+    params.only(&["exact", "hnsw_ef"], &PARAMS_NOT_YET)?;
+    // Accepted for Qdrant's clients: how wide a graph is searched is the index's own matter so far.
+    if let Some(width) = params.get("hnsw_ef").filter(|width| width.as_u64().is_none_or(|n| n == 0)) {
+        return Err(params.unlike("hnsw_ef", width, "an integer of at least 1"));
+    }
+    Ok(Params { exact: params.bool("exact")?.unwrap_or(false) })
+}
+
+fn using(
+    fields: &Fields<'_>,
+    query: Option<&NodeQuery>,
+    has_prefetch: bool,
+) -> Result<Option<String>, Fault> {
+    let using = fields.str("using")?;
+    let path = fields.path("using");
+    match (query, using) {
+        (Some(NodeQuery::Fusion(_)), Some(_)) => {
+            Err(invalid(path, "a fusion takes its prefetches as they are and has no \"using\""))
+        }
+        (Some(NodeQuery::Fusion(_)), None) => Ok(None),
+        (_, Some(using)) => Ok(Some(using.to_owned())),
+        (_, None) => {
+            let message = if has_prefetch {
+                "missing: name the vector field to rescore by, such as \"using\": \"colbert\", \
+                 or fuse the prefetches with \"query\": {\"fusion\": \"dbsf\"}"
+            } else {
+                "missing: name the vector field to search, such as \"using\": \"dense\""
+            };
+            Err(invalid(path, message))
+        }
+    }
+}
+
+fn fusion(fields: &Fields<'_>) -> Result<Fusion, Fault> {
+    match fields.str("fusion")? {
+        Some("rrf") => Ok(Fusion::Rrf { k: RRF_K_DEFAULT, weights: Vec::new() }),
+        Some("dbsf") => Ok(Fusion::Dbsf),
+        name => {
+            let value = name.map_or(Value::Null, Value::from);
+            Err(fields.unlike("fusion", &value, "\"rrf\" or \"dbsf\""))
+        }
+    }
+}
+
+fn rrf(fields: &Fields<'_>, prefetches: usize) -> Result<Fusion, Fault> {
+    let Some(value) = fields.get("rrf") else {
+        return Err(invalid(fields.path("rrf"), "null is not an object"));
+    };
+    let rrf = Fields::of(value, &fields.path("rrf"))?;
+    rrf.only(&["k", "weights"], &[])?;
+    let k = match rrf.get("k") {
+        None => RRF_K_DEFAULT,
+        Some(value) => value
+            .as_f64()
+            .filter(|k| *k >= 1.0)
+            .ok_or_else(|| rrf.unlike("k", value, "a number of at least 1"))?,
+    };
+    let weights = match rrf.get("weights") {
+        None => Vec::new(),
+        Some(Value::Array(items)) => weights(items, &rrf.path("weights"), prefetches)?,
+        Some(other) => return Err(rrf.unlike("weights", other, "an array of numbers")),
+    };
+    Ok(Fusion::Rrf { k, weights })
+}
+
+fn weights(items: &[Value], path: &str, prefetches: usize) -> Result<Vec<f64>, Fault> {
+    if items.len() != prefetches {
+        let message = format!("{} weights for {prefetches} prefetches", items.len());
+        return Err(invalid(path, message));
+    }
+    let weight = |(index, item): (usize, &Value)| {
+        item.as_f64().filter(|weight| *weight > 0.0).ok_or_else(|| {
+            let message = format!("{} is not a positive number", describe(item));
+            invalid(element(path, index), message)
+        })
+    };
+    items.iter().enumerate().map(weight).collect()
+}
+
+/// Refuses a plan that is too deep or has too many nodes, before any of it is read.
+fn check_extent(fields: &Fields<'_>, path: &str, limits: &QueryLimits) -> Result<(), Fault> {
+    let mut deepest = 1;
+    let mut nodes = 1;
+    // Values that stand where nodes are expected, with their depth; the nesting of JSON itself is bounded.
+    let mut open: Vec<(&Value, usize)> = fields.get("prefetch").map(|below| (below, 2)).into_iter().collect();
+    while let Some((value, depth)) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth))),
+            Value::Object(node) => {
+                nodes += 1;
+                deepest = deepest.max(depth);
+                open.extend(node.get("prefetch").map(|below| (below, depth + 1)));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let beyond = [("levels", deepest, limits.depth_max), ("nodes", nodes, limits.nodes_max)];
+    for (what, found, max) in beyond {
+        if found > max {
+            let message = format!("the plan has {found} {what}, at most {max} are accepted");
+            return Err(Fault::field(FaultCode::TooDeep, join(path, "prefetch"), message));
+        }
+    }
+    Ok(())
+}

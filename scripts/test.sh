@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace, with all that they need: the runtime, the model and a Kafka broker.
+#
+#   scripts/test.sh [arguments of `cargo test`]        for example: scripts/test.sh -p freshet-tests kafka
+#
+# With KAFKA_BOOTSTRAP_SERVERS set, that cluster is used and none is started.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+parts=(tools runtime model)
+[ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || parts+=(kafka)
+# The full-precision export, too: parity with the reference vectors is tested on it.
+FRESHET_FP32=1 scripts/setup.sh "${parts[@]}"
+
+export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/vendor/onnxruntime/libonnxruntime.so}
+export FRESHET_MODELS=${FRESHET_MODELS:-$PWD/vendor/models}
+
+test=(cargo test --locked --release)
+[ $# -gt 0 ] || set -- --workspace
+
+broker_dir=
+clean_up() {
+    [ -z "$broker_dir" ] || { scripts/kafka.sh stop "$broker_dir" || true; rm -rf "$broker_dir"; }
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+# Below the range that the system hands out for outgoing connections. Another run may take the same port first: again.
+start_broker() {
+    broker_dir=$(mktemp -d)
+    local try port
+    for try in 1 2 3 4 5; do
+        port=$((20000 + RANDOM % 10000))
+        if KAFKA_BOOTSTRAP_SERVERS=$(scripts/kafka.sh start "$broker_dir" "$port"); then
+            export KAFKA_BOOTSTRAP_SERVERS
+            echo "test: Kafka answers on $KAFKA_BOOTSTRAP_SERVERS"
+            return
+        fi
+        echo "test: no Kafka on port $port (try $try)" >&2
+    done
+    return 1
+}
+
+# Compiled before the broker starts: minutes the first time, and a compile error needs no broker.
+before_dashes=()
+for argument; do
+    [ "$argument" != -- ] || break
+    before_dashes+=("$argument")
+done
+"${test[@]}" --no-run "${before_dashes[@]}"
+[ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || start_broker
+"${test[@]}" "$@"

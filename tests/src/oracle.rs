@@ -1,0 +1,225 @@
+//! Answers from scratch: the log up to an offset vector, and nothing that an index or an operator does.
+//!
+//! Only decoding, embedding and splitting are shared with the product; they are tested on their own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use freshet::setup::Setup;
+use freshet_operators::embed::fields::{FieldSource, VectorField};
+use freshet_operators::embed::{EmbedJob, Embedding, Priority, Wants};
+use freshet_schemas::{
+    AsOf, Ask, Document, DocumentChange, Fusion, Node, NodeQuery, Query, Record, VectorValue,
+};
+
+/// A hit: id and score.
+pub type Scored = (String, f64);
+
+/// Knows the whole log of documents.
+pub struct Oracle<'a> {
+    setup: &'a Setup,
+    log: Vec<Record>,
+}
+
+impl<'a> Oracle<'a> {
+    /// For a log of documents.
+    pub fn new(setup: &'a Setup, log: Vec<Record>) -> Self {
+        Self { setup, log }
+    }
+
+    /// The documents at an offset vector (inclusive).
+    pub fn documents(&self, as_of: &AsOf) -> BTreeMap<String, Document> {
+        let spec = self.setup.document_spec();
+        let mut documents = BTreeMap::new();
+        let mut log: Vec<&Record> = self.log.iter().collect();
+        log.sort_by_key(|record| (record.partition, record.offset));
+        for record in log {
+            if as_of.get(&record.partition).is_none_or(|last| record.offset > *last) {
+                continue;
+            }
+            match DocumentChange::parse(record, &spec) {
+                Ok(DocumentChange::Put(document)) => drop(documents.insert(document.id.clone(), document)),
+                Ok(DocumentChange::Delete(id)) => drop(documents.remove(&id)),
+                Err(_) => {}
+            }
+        }
+        documents
+    }
+
+    /// The hits of a query at an offset vector, best first.
+    pub fn answer(&self, query: &Query, as_of: &AsOf) -> Vec<Scored> {
+        let documents = self.documents(as_of);
+        let (node, text) = match &query.ask {
+            Ask::Plan(node) => (node.clone(), String::new()),
+            Ask::Text { text, plan } => {
+                let name = plan.as_deref().unwrap_or("default");
+                (self.setup.config.plans[name].clone(), text.clone())
+            }
+        };
+        let mut list = self.node(&node, &text, &documents);
+        list.truncate(query.limit);
+        list
+    }
+
+    fn node(&self, node: &Node, text: &str, documents: &BTreeMap<String, Document>) -> Vec<Scored> {
+        let legs: Vec<Vec<Scored>> = node
+            .prefetch
+            .iter()
+            .map(|child| {
+                let mut list = self.node(child, text, documents);
+                list.truncate(child.limit);
+                list
+            })
+            .collect();
+        if let Some(NodeQuery::Fusion(fusion)) = &node.query {
+            return fused(fusion, &legs);
+        }
+        let candidates: BTreeMap<String, Document> = if legs.is_empty() {
+            documents.clone()
+        } else {
+            let found = |id: &String| legs.iter().flatten().any(|(hit, _)| hit == id);
+            documents.iter().filter(|(id, _)| found(id)).map(|(id, d)| (id.clone(), d.clone())).collect()
+        };
+        let name = node.using.as_deref().unwrap_or_default();
+        let field = self.setup.fields.iter().find(|field| field.spec.name == name).expect("a known field");
+        let mut list = self.scores(field, node.query.as_ref(), text, &candidates, documents);
+        sort(&mut list);
+        list
+    }
+
+    fn scores(
+        &self,
+        field: &VectorField,
+        query: Option<&NodeQuery>,
+        text: &str,
+        candidates: &BTreeMap<String, Document>,
+        all: &BTreeMap<String, Document>,
+    ) -> Vec<Scored> {
+        let text = match query {
+            Some(NodeQuery::Text(own)) => own,
+            _ => text,
+        };
+        match (&field.source, query) {
+            (FieldSource::Given, Some(NodeQuery::Dense(vector))) => candidates
+                .iter()
+                .filter_map(|(id, document)| match document.vectors.get(&field.spec.name)? {
+                    VectorValue::Dense(other) => Some((id.clone(), dot(vector, other))),
+                    VectorValue::Sparse(_) | VectorValue::Multi(_) => None,
+                })
+                .collect(),
+            (FieldSource::Terms(analyzer), _) => {
+                bm25(&analyzer.query(text), candidates, all, |text| analyzer.document(text))
+            }
+            (FieldSource::Model(model), _) => {
+                let query = self.embed(*model, Priority::Query, vec![text.to_owned()]).remove(0);
+                candidates
+                    .iter()
+                    .map(|(id, document)| {
+                        let split = self.setup.splitter();
+                        let chunks = split(&document.text);
+                        let chunks =
+                            chunks.into_iter().map(|(from, to)| document.text[from..to].to_owned()).collect();
+                        let rows = self.embed(*model, Priority::Document, chunks);
+                        let score =
+                            rows.iter().map(|row| similarity(field, &query, row)).max_by(f64::total_cmp);
+                        (id.clone(), score.expect("at least one chunk"))
+                    })
+                    .collect()
+            }
+            (source, query) => panic!(
+                "{query:?} does not fit field {} ({})",
+                field.spec.name,
+                matches!(source, FieldSource::Given)
+            ),
+        }
+    }
+
+    fn embed(&self, model: usize, priority: Priority, texts: Vec<String>) -> Vec<Embedding> {
+        let (sender, receiver) = channel();
+        let job = EmbedJob {
+            model,
+            priority,
+            wants: Wants::Rows,
+            texts,
+            reply: Box::new(move |embeddings| sender.send(embeddings).expect("the oracle waits")),
+        };
+        let service = self.setup.service.as_ref().expect("a service");
+        assert!(Arc::clone(service).submit(job).is_ok(), "the queue has room");
+        let embeddings = receiver.recv().expect("an answer of the service");
+        embeddings.into_iter().map(|embedding| embedding.expect("a text that can be embedded")).collect()
+    }
+}
+
+fn sort(list: &mut [Scored]) {
+    list.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+}
+
+fn similarity(field: &VectorField, query: &Embedding, row: &Embedding) -> f64 {
+    if field.spec.kind == freshet_schemas::VectorKind::Dense {
+        return dot(&query.dense, &row.dense);
+    }
+    let (query, row) = (query.rows.as_ref().expect("rows"), row.rows.as_ref().expect("rows"));
+    query.iter().map(|q| row.iter().map(|r| dot(q, r)).max_by(f64::total_cmp).expect("a token")).sum()
+}
+
+fn bm25(
+    query: &freshet_schemas::SparseVector,
+    candidates: &BTreeMap<String, Document>,
+    all: &BTreeMap<String, Document>,
+    terms: impl Fn(&str) -> freshet_schemas::SparseVector,
+) -> Vec<Scored> {
+    let vectors: BTreeMap<&String, _> =
+        all.iter().map(|(id, document)| (id, terms(&document.text))).collect();
+    let n = vectors.len() as f64;
+    let mean = vectors.values().map(|vector| f64::from(vector.sum())).sum::<f64>() / n;
+    let (k1, b) = (f64::from(1.2f32), f64::from(0.75f32));
+    let mut scored = Vec::new();
+    for id in candidates.keys() {
+        let vector = &vectors[id];
+        let mut score = None;
+        for (term, count) in query.iter() {
+            let Some((_, tf)) = vector.iter().find(|(other, _)| *other == term) else { continue };
+            let df = vectors.values().filter(|vector| vector.indices.contains(&term)).count() as f64;
+            let idf = (1.0 + (n - df + 0.5) / (df + 0.5)).ln();
+            let (tf, length) = (f64::from(tf), f64::from(vector.sum()));
+            let part = f64::from(count) * idf * (k1 + 1.0) * tf / (tf + k1 * (1.0 - b + b * length / mean));
+            *score.get_or_insert(0.0) += part;
+        }
+        scored.extend(score.map(|score| (id.clone(), score)));
+    }
+    scored
+}
+
+fn fused(fusion: &Fusion, legs: &[Vec<Scored>]) -> Vec<Scored> {
+    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    for (number, leg) in legs.iter().enumerate() {
+        for (rank, (id, score)) in leg.iter().enumerate() {
+            let part = match fusion {
+                Fusion::Rrf { k, weights } => {
+                    1.0 / ((rank as f64 + 1.0) / weights.get(number).copied().unwrap_or(1.0) + k - 1.0)
+                }
+                Fusion::Dbsf => dbsf(*score, leg),
+            };
+            *sums.entry(id.clone()).or_default() += part;
+        }
+    }
+    let mut list: Vec<Scored> = sums.into_iter().collect();
+    sort(&mut list);
+    list
+}
+
+fn dbsf(score: f64, leg: &[Scored]) -> f64 {
+    let n = leg.len() as f64;
+    let mean = leg.iter().map(|(_, s)| s).sum::<f64>() / n;
+    let variance = leg.iter().map(|(_, s)| (s - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    if leg.len() < 2 || leg.iter().all(|(_, s)| *s == leg[0].1) {
+        return 0.5;
+    }
+    let sigma = variance.sqrt();
+    (score - (mean - 3.0 * sigma)) / (6.0 * sigma)
+}
