@@ -1,6 +1,7 @@
 //! The formulas by hand, and against what Qdrant's client computes.
 
 use freshet_schemas::Fusion;
+use serde::Deserialize;
 
 use super::{Fused, Leg, dbsf, fuse, fuse_legs, rrf};
 use crate::index::Hit;
@@ -77,4 +78,40 @@ fn the_chunk_is_that_of_the_best_rank_in_a_chunked_leg() {
     assert_eq!(["a", "b", "c", "d"].map(chunk), [Some(2), Some(0), Some(4), Some(0)]);
     let guessed = fuse(&Fusion::Dbsf, &[sparse.clone(), dense.clone(), multi.clone()]);
     assert_eq!(guessed, fused);
+}
+
+/// A case of `tests/fixtures/fusion_qdrant.json`; its generator is beside it.
+#[derive(Debug, Deserialize)]
+struct Case {
+    method: String,
+    k: Option<f64>,
+    weights: Option<Vec<f64>>,
+    legs: Vec<Vec<(String, f64)>>,
+    points: Vec<(String, f64)>,
+}
+
+/// The client sums in the same order and in doubles; only the shape of the formulas differs.
+const TOLERANCE: f64 = 1e-9;
+
+#[test]
+fn fusions_are_those_of_qdrant() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/fusion_qdrant.json");
+    let cases = std::fs::read_to_string(path).expect("the fixture is committed");
+    let cases: Vec<Case> = serde_json::from_str(&cases).expect("cases");
+    assert!(cases.len() >= 100, "{} cases", cases.len());
+    for case in cases {
+        let hit = |(id, score): &(String, f64)| Hit { id: id.clone(), chunk: 0, score: *score };
+        let legs: Vec<Vec<Hit>> = case.legs.iter().map(|leg| leg.iter().map(hit).collect()).collect();
+        let fusion = match case.method.as_str() {
+            "dbsf" => Fusion::Dbsf,
+            _ => Fusion::Rrf { k: case.k.unwrap_or(2.0), weights: case.weights.clone().unwrap_or_default() },
+        };
+        let fused = fuse(&fusion, &legs);
+        assert_eq!(fused.len(), case.points.len(), "{case:?}");
+        for (place, (found, (id, score))) in fused.iter().zip(&case.points).enumerate() {
+            assert!((found.score - score).abs() < TOLERANCE, "place {place}: {found:?} in {case:?}");
+            let near = |other: &(String, f64)| other.0 != *id && (other.1 - score).abs() < TOLERANCE;
+            assert!(found.id == *id || case.points.iter().any(near), "place {place}: {found:?} in {case:?}");
+        }
+    }
 }

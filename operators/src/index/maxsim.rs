@@ -8,7 +8,12 @@
 //! moves a dot product by at most `max|q_i| · Σ|d_j| · 2⁻¹⁵` (dimensions ≤ 516; a bit more for each doubling above),
 //! in practice by about 10⁻⁵ for unit vectors; queries of small integers or halves are not rounded at all.
 
+use std::sync::OnceLock;
+
 use super::TokenMatrix;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 
 /// Largest number of dimensions for which sums of products cannot overflow with a query of at least 9 bits.
 pub const DIM_MAX: usize = 65_536;
@@ -90,29 +95,27 @@ fn rounded(value: f64) -> i16 {
 /// The machine code that sums the products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
-    /// For any machine; LLVM makes of it what the build's target allows.
+    /// For any machine.
     Plain,
-    /// The same for machines with AVX2.
+    /// For x86-64 with AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// The same for machines with AVX-512 and its 16-bit integers.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
 }
 
 impl Kernel {
+    /// Those that run here, the fastest last.
+    fn all() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            return vec![Self::Plain, Self::Avx2];
+        }
+        vec![Self::Plain]
+    }
+
     /// The fastest one that runs here.
     fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") {
-                return Self::Avx2;
-            }
-        }
-        Self::Plain
+        static BEST: OnceLock<Kernel> = OnceLock::new();
+        *BEST.get_or_init(|| Self::all().last().copied().unwrap_or(Self::Plain))
     }
 
     /// For each query token of a tile its best dot product with a token of the document.
@@ -121,41 +124,30 @@ impl Kernel {
             Self::Plain => best_dots(tile, document),
             // SAFETY: chosen only where the machine has AVX2.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { best_dots_avx2(tile, document) },
-            // SAFETY: chosen only where the machine has AVX-512 BW and VL.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { best_dots_avx512(tile, document) },
+            Self::Avx2 => unsafe { avx2::best_dots(tile, document) },
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn best_dots_avx2(tile: &[i16], document: &TokenMatrix) -> [f32; TILE] {
-    best_dots(tile, document)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512bw,avx512vl")]
-fn best_dots_avx512(tile: &[i16], document: &TokenMatrix) -> [f32; TILE] {
-    best_dots(tile, document)
-}
-
-#[inline(always)]
 fn best_dots(tile: &[i16], document: &TokenMatrix) -> [f32; TILE] {
     let dim = document.dim;
     let mut best = [f32::NEG_INFINITY; TILE];
     for (token, scale) in document.codes.chunks_exact(dim).zip(&document.scales) {
-        for (best, dot) in best.iter_mut().zip(dots(tile, token)) {
-            let dot = dot as f32 * scale;
-            *best = if dot > *best { dot } else { *best };
-        }
+        best_of(&mut best, dots(tile, token), *scale);
     }
     best
 }
 
-/// Dot products of a document token with the query tokens of a tile: exact.
+/// Takes the dot products with a document token in, of the given scale, where they are better.
 #[inline(always)]
+fn best_of(best: &mut [f32; TILE], dots: [i32; TILE], scale: f32) {
+    for (best, dot) in best.iter_mut().zip(dots) {
+        let dot = dot as f32 * scale;
+        *best = if dot > *best { dot } else { *best };
+    }
+}
+
+/// Dot products of a document token with the query tokens of a tile: exact.
 fn dots(tile: &[i16], token: &[i8]) -> [i32; TILE] {
     let dim = token.len();
     let (a, b, c, d) = (&tile[..dim], &tile[dim..][..dim], &tile[2 * dim..][..dim], &tile[3 * dim..][..dim]);
@@ -212,16 +204,14 @@ mod tests {
     fn kernels_agree_to_the_bit_and_with_the_formula() {
         let mut seed = 7;
         for (dim, tokens, query) in
-            [(1, 1, 1), (7, 3, 2), (64, 9, 5), (384, 40, 16), (1024, 5, 4), (4100, 3, 3)]
+            [(1, 1, 1), (7, 3, 2), (64, 9, 5), (33, 8, 4), (384, 41, 16), (1024, 5, 4), (4100, 3, 3)]
         {
             let document = document(tokens, dim, &mut seed);
             let tokens: Vec<Vec<f32>> = (0..query).map(|_| unit(dim, &mut seed)).collect();
             let query = Query::new(&tokens, dim);
             let plain = query.max_sim_by(Kernel::Plain, &document).expect("tokens");
-            assert_eq!(query.max_sim(&document), Some(plain));
-            #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx2") {
-                assert_eq!(query.max_sim_by(Kernel::Avx2, &document), Some(plain));
+            for kernel in Kernel::all() {
+                assert_eq!(query.max_sim_by(kernel, &document), Some(plain), "{kernel:?}, {dim} dimensions");
             }
             let expected = plainly(&tokens, &document);
             assert!((plain - expected).abs() < 1e-4, "{dim} dimensions: {plain} against {expected}");
@@ -234,10 +224,10 @@ mod tests {
             let document = TokenMatrix { dim, codes: vec![-127; dim], scales: vec![1.0] };
             let query = Query::new(&[vec![-1.0; dim]], dim);
             let expected = 127.0 * dim as f64;
-            assert!(
-                (query.max_sim(&document).expect("tokens") - expected).abs() < 1e-3 * expected,
-                "{dim} dimensions"
-            );
+            for kernel in Kernel::all() {
+                let found = query.max_sim_by(kernel, &document).expect("tokens");
+                assert!((found - expected).abs() < 1e-3 * expected, "{dim} dimensions, {kernel:?}");
+            }
         }
     }
 
@@ -257,10 +247,7 @@ mod tests {
         let (dim, candidates) = (384, 200);
         let documents: Vec<TokenMatrix> = (0..candidates).map(|_| document(256, dim, &mut seed)).collect();
         let tokens: Vec<Vec<f32>> = (0..16).map(|_| unit(dim, &mut seed)).collect();
-        let mut kernels = vec![Kernel::Plain];
-        #[cfg(target_arch = "x86_64")]
-        kernels.extend([Kernel::Avx2, Kernel::Avx512]);
-        for kernel in kernels {
+        for kernel in Kernel::all() {
             let mut times = Vec::new();
             for _ in 0..15 {
                 let start = std::time::Instant::now();

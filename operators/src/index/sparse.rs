@@ -294,3 +294,47 @@ impl RowIndex for Postings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(row: u64) -> SparseVector {
+        let indices: Vec<u64> = (0..100).map(|term| term * 7 + row % 7).collect();
+        SparseVector { values: vec![1.0; indices.len()], indices }
+    }
+
+    #[test]
+    fn a_sweep_takes_several_calls_and_goes_on_beside_changes() {
+        let mut index = Postings::new("learned", Scoring::Dot);
+        let insert =
+            |index: &mut Postings, row| index.insert(NewVector::Sparse(vector(row))).expect("a vector");
+        (0..4000).for_each(|row| assert_eq!(u64::from(insert(&mut index, row)), row));
+        (0..4000).step_by(2).for_each(|row| index.free(row));
+        assert!(index.tidy().is_none());
+        assert!(index.sweep.is_some(), "400,000 postings are too many for one call");
+        index.check();
+        assert_eq!(insert(&mut index, 3), 4000, "no number is used again before its postings are gone");
+        index.free(1);
+        let mut calls = 1;
+        while index.sweep.is_some() {
+            index.tidy();
+            index.check();
+            calls += 1;
+        }
+        assert!((4..=8).contains(&calls), "{calls} calls");
+        assert_eq!((index.clean.len(), index.freed.as_slice()), (2000, [1].as_slice()));
+        assert!(insert(&mut index, 5) < 4000, "a number is used again");
+        index.check();
+        let probe = Probe::Sparse { terms: vec![(5, 1.0)], length_mean: 0.0 };
+        let visible = RowSet::all(index.len());
+        let (found, scanned) = (index.search(&probe, &visible, 1), index.scan(&probe, &visible));
+        let sorted = |found: Result<Found, IndexError>| {
+            let mut rows: Vec<Row> =
+                found.expect("a probe that fits").hits.iter().map(|hit| hit.row).collect();
+            rows.sort_unstable();
+            rows
+        };
+        assert_eq!(sorted(found), sorted(scanned));
+    }
+}

@@ -261,6 +261,27 @@ fn a_kept_row_may_move_and_repeat() {
 }
 
 #[test]
+fn searching_and_scoring_give_the_same_bits() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let mut script = Script::new(21, 40, 3000, Values::Random);
+    let mut shard = Shard::new(fields(40)).expect("fields that can be indexed");
+    shared(&shard);
+    for _ in 0..2 {
+        let changes = script.changes();
+        shard.apply(script.time, changes).expect("changes that fit");
+    }
+    for number in 0..5 {
+        for time in [shard.applied().expect("a time") - 1, script.time] {
+            let probe = script.probe(number);
+            let hits = shard.search(time, number, &probe, 20, false).expect("a probe that fits");
+            let ids: Vec<String> = hits.iter().rev().map(|hit| hit.id.clone()).collect();
+            assert_eq!(shard.search(time, number, &probe, 20, true).expect("a probe that fits"), hits);
+            assert_eq!(shard.score(time, number, &probe, &ids).expect("a probe that fits"), hits);
+        }
+    }
+}
+
+#[test]
 fn scores_that_overflow_are_found_and_finite() {
     let mut shard = Shard::new(vec![field("dense", VectorKind::Dense, 2)]).expect("a field");
     let vector = |number: u32| match number {
