@@ -1,4 +1,5 @@
 //! Tests of whole pipelines: one binary.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
 
 mod bad_input;
 mod budget;

@@ -48,7 +48,7 @@ pub struct ModelInfo {
     pub digest: String,
 }
 
-/// What a run gives: row-major [texts, longest, dim], where `longest` is the token count of the longest text; rows
+/// What a run gives: row-major `[texts, longest, dim]`, where `longest` is the token count of the longest text; rows
 /// beyond a text's own tokens are padding.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hidden {
@@ -61,7 +61,7 @@ pub struct Hidden {
 }
 
 impl Hidden {
-    /// Token vectors of one text, [tokens, dim], padding left out.
+    /// Token vectors of one text, `[tokens, dim]`, padding left out.
     pub fn text(&self, place: usize, tokens: usize) -> &[f32] {
         let start = place * self.longest * self.dim;
         &self.values[start..start + tokens * self.dim]

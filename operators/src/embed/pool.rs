@@ -6,7 +6,7 @@ use super::{Embedding, ModelInfo, TokenMatrix, Wants};
 /// Largest code of a quantised value.
 const CODE_MAX: f32 = 127.0;
 
-/// Makes the embedding of one text from its token vectors, row-major [tokens, dim], padding left out.
+/// Makes the embedding of one text from its token vectors, row-major `[tokens, dim]`, padding left out.
 pub(super) fn embedding(rows: &[f32], model: &ModelInfo, wants: Wants) -> Result<Embedding, String> {
     if !rows.iter().all(|value| value.is_finite()) {
         return Err("the model gave a value that is not finite".to_owned());

@@ -71,7 +71,7 @@ impl Flat {
         self.rows
     }
 
-    /// Adds rows at the end. `vectors`: row-major [rows, dim].
+    /// Adds rows at the end. `vectors`: row-major `[rows, dim]`.
     pub(super) fn add(&mut self, vectors: &[f32]) -> Result<(), IndexError> {
         assert_eq!(vectors.len() % self.dim, 0, "whole rows");
         stay_on_this_thread();
@@ -90,7 +90,7 @@ impl Flat {
         data
     }
 
-    /// A row: [dim].
+    /// A row: `[dim]`.
     pub(super) fn row(&self, row: usize) -> &[f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         // SAFETY: FAISS holds rows · dim values there, unchanged while `self` is borrowed.

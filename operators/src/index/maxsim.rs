@@ -22,7 +22,7 @@ pub const DIM_MAX: usize = 65_536;
 const TILE: usize = 4;
 
 /// A query's tokens, rounded. Invariants: `codes` is row-major [tokens rounded up to `TILE`, dim], the rows added being
-/// zero; `scales` is [tokens]; |code| · 127 · dim < 2³¹.
+/// zero; `scales` is `[tokens]`; |code| · 127 · dim < 2³¹.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     dim: usize,
@@ -31,7 +31,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Rounds tokens: [tokens][dim], finite.
+    /// Rounds tokens: `[tokens][dim]`, finite.
     pub fn new(tokens: &[Vec<f32>], dim: usize) -> Self {
         let limit = limit(dim);
         let mut codes = Vec::with_capacity(tokens.len().next_multiple_of(TILE) * dim);

@@ -71,18 +71,18 @@ pub enum Scoring {
 pub struct TokenMatrix {
     /// Dimension.
     pub dim: usize,
-    /// Row-major [tokens, dim], −127..=127.
+    /// Row-major `[tokens, dim]`, −127..=127.
     pub codes: Vec<i8>,
-    /// [tokens], positive.
+    /// `[tokens]`, positive.
     pub scales: Vec<f32>,
 }
 
 /// A dense or multi vector of one row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RowVector {
-    /// [size]
+    /// `[size]`
     Dense(Vec<f32>),
-    /// [tokens, size]
+    /// `[tokens, size]`
     Multi(TokenMatrix),
 }
 
@@ -138,7 +138,7 @@ pub struct DocumentPut {
 /// What a leg searches with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Probe {
-    /// [size], normalised for cosine fields.
+    /// `[size]`, normalised for cosine fields.
     Dense(Vec<f32>),
     /// Terms with query weights. For BM25 fields the weight is `count · idf(t) · (k1 + 1)` and `length_mean` is set.
     Sparse {
@@ -147,7 +147,7 @@ pub enum Probe {
         /// Mean document length at the query's time; 0 for `Scoring::Dot`.
         length_mean: f64,
     },
-    /// [tokens][size], f32, each of unit length.
+    /// `[tokens][size]`, f32, each of unit length.
     Multi(Vec<Vec<f32>>),
 }
 

@@ -38,9 +38,9 @@ impl NewVector {
 /// A stored vector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum VectorRef<'a> {
-    /// [size]
+    /// `[size]`
     Dense(&'a [f32]),
-    /// [tokens, size]
+    /// `[tokens, size]`
     Multi(&'a TokenMatrix),
     /// Terms and weights.
     Sparse(&'a SparseVector),
