@@ -16,7 +16,7 @@ export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/vendor/onnxruntime/libonnxruntime.s
 export FRESHET_MODELS=${FRESHET_MODELS:-$PWD/vendor/models}
 
 test=(cargo test --locked --release)
-[ $# -gt 0 ] || set -- --workspace
+[ $# -gt 0 ] || set -- --workspace --exclude freshet-bench
 
 broker_dir=
 clean_up() {

@@ -9,7 +9,7 @@ use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, load};
-use freshet_operators::index::{FieldSpec, Metric, Scoring};
+use freshet_operators::index::{FieldSpec, Metric, Scoring, TokenCoding};
 use freshet_operators::plan::Plans;
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
 use freshet_operators::upsert::SplitText;
@@ -166,6 +166,8 @@ fn vector_field(
             FieldSource::Model(_) | FieldSource::Given => Scoring::Dot,
         },
         metric: if field.distance == Distance::Euclid { Metric::Euclid } else { Metric::Dot },
+        factory: field.index.clone(),
+        coding: TokenCoding::default(),
     };
     let normalised = field.kind == VectorKind::Dense && field.distance == Distance::Cosine;
     Ok(VectorField { spec, normalised, source })

@@ -11,6 +11,7 @@
 mod answer;
 mod document;
 mod fault;
+mod filter;
 mod identity;
 mod json;
 mod query;
@@ -20,6 +21,7 @@ mod vector;
 pub use answer::{Answer, AsOf, FusionScore, Leg, Point, RerankScore};
 pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec};
 pub use fault::{Fault, FaultCode};
+pub use filter::{Condition, Filter};
 pub use query::{
     Ask, Consistency, Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, Query, QueryFault, QueryLimits,
     RRF_K_DEFAULT, WithPayload,

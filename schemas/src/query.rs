@@ -125,6 +125,10 @@ pub enum Fusion {
 pub struct Params {
     /// Answer from plain scans.
     pub exact: bool,
+    /// Candidates an HNSW graph keeps while it is searched; the index's own choice if not given.
+    pub hnsw_ef: Option<u32>,
+    /// Cells of an IVF index that are searched; the index's own choice if not given.
+    pub nprobe: Option<u32>,
 }
 
 /// What an answer must reflect.

@@ -107,7 +107,10 @@ fn what_asks_for_nothing_is_accepted() {
     let fields = r#""query": "a", "using": "v", "offset": 0, "with_vector": false, "standing": false,
                     "with_vectors": false, "filter": null, "prefetch": [], "text": null, "limit": null,
                     "params": {"hnsw_ef": 128, "exact": true, "quantization": null}"#;
-    assert_eq!(plan(fields), Node { params: Params { exact: true }, ..search(text("a"), "v") });
+    assert_eq!(
+        plan(fields),
+        Node { params: Params { exact: true, ..Params::default() }, ..search(text("a"), "v") }
+    );
 }
 
 #[test]

@@ -11,13 +11,15 @@
 //! ```
 //! `exact` is the brute-force twin of it all, and the oracle in tests.
 
+pub mod bits;
+pub mod check;
 pub mod dense;
 pub mod exact;
-mod faiss;
 pub mod maxsim;
 pub mod multi;
+pub mod old;
+pub mod payload;
 pub mod rows;
-pub mod shard;
 pub mod sparse;
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,20 @@ pub struct FieldSpec {
     pub scoring: Scoring,
     /// Distance of dense vectors.
     pub metric: Metric,
+    /// FAISS factory string of sealed dense rows, such as `"HNSW32,SQ8"`.
+    pub factory: String,
+    /// How sealed token vectors are stored.
+    pub coding: TokenCoding,
+}
+
+/// How token vectors are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenCoding {
+    /// int8 with a scale per token: `size + 4` bytes a token.
+    #[default]
+    Int8,
+    /// The nearest centroid and the coded rest: at most 36 bytes a token, lossy.
+    Residual,
 }
 
 /// How a dense field compares; the score is higher for better.

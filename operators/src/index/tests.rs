@@ -3,10 +3,10 @@
 use freshet_schemas::VectorKind;
 
 use super::exact::ExactShard;
-use super::shard::Shard;
+use super::old::shard::Shard;
 use super::{
     DocumentPut, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring,
-    ShardChange, Time, TokenMatrix,
+    ShardChange, Time, TokenCoding, TokenMatrix,
 };
 
 mod script;
@@ -15,7 +15,15 @@ mod speed;
 use script::{Random, Script, Values};
 
 fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
-    FieldSpec { name: name.into(), kind, size, scoring: Scoring::Dot, metric: Metric::Dot }
+    FieldSpec {
+        name: name.into(),
+        kind,
+        size,
+        scoring: Scoring::Dot,
+        metric: Metric::Dot,
+        factory: "Flat".into(),
+        coding: TokenCoding::Int8,
+    }
 }
 
 /// One field of each sort. Their numbers: dot 0, euclid 1, learned 2, bm25 3, colbert 4.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use freshet_schemas::{SparseVector, VectorKind};
 
-use crate::index::shard::Shard;
+use crate::index::old::shard::Shard;
 use crate::index::{FieldPut, FieldSpec, IndexError, Scoring, ShardChange, Time};
 use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
 

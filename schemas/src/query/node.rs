@@ -194,7 +194,7 @@ fn params(fields: &Fields<'_>) -> Result<Params, Fault> {
     if let Some(width) = params.get("hnsw_ef").filter(|width| width.as_u64().is_none_or(|n| n == 0)) {
         return Err(params.unlike("hnsw_ef", width, "an integer of at least 1"));
     }
-    Ok(Params { exact: params.bool("exact")?.unwrap_or(false) })
+    Ok(Params { exact: params.bool("exact")?.unwrap_or(false), ..Params::default() })
 }
 
 fn using(

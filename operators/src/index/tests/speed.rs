@@ -5,7 +5,7 @@ use std::time::Instant;
 use freshet_schemas::{SparseVector, VectorKind};
 
 use super::{Random, field};
-use crate::index::shard::Shard;
+use crate::index::old::shard::Shard;
 use crate::index::{DocumentPut, FieldPut, FieldSpec, Probe, RowPut, RowVector, Scoring, ShardChange};
 
 const DOCUMENTS: u64 = 20_000;

@@ -1,7 +1,7 @@
 //! Freeing what no reader can see any more.
 
 use super::{Document, Field, NEVER, Shard, Time};
-use crate::index::rows::{NO_ROW, Row};
+use crate::index::old::rows::{NO_ROW, Row};
 
 /// Versions freed per call, at least; if more than twice as many wait, half of them.
 const VERSIONS_MIN: usize = 4096;

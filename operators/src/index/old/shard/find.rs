@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Field, Shard, Version};
-use crate::index::rows::{Found, Row, RowHit};
+use crate::index::old::rows::{Found, Row, RowHit};
 use crate::index::{Fetched, Hit, IndexError, Probe, Time, by_rank};
 
 /// Rows asked for beyond twice the documents wanted, at first: most searches then need one call.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Document, NEVER, Shard, Version};
-use crate::index::rows::{NewVector, Row, VectorRef};
+use crate::index::old::rows::{NewVector, Row, VectorRef};
 use crate::index::{DocumentPut, FieldPut, IndexError, RowPut, ShardChange, Time};
 
 /// Rows stored that no version names yet: field and row. Given back if what they belong to cannot be stored whole.

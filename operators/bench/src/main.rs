@@ -1,0 +1,65 @@
+//! Measures the indexes against others in the same process, on the same data, one thread each: `make bench`.
+//!
+//! Figures are ratios: the machine may be as slow as it likes. Every group writes rows of one table.
+
+mod data;
+mod dense;
+mod multi;
+mod payload;
+mod report;
+mod shard;
+mod sparse;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use report::Report;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Group {
+    /// FAISS segments against raw FAISS.
+    Dense,
+    /// Postings against tantivy.
+    Sparse,
+    /// MaxSim against the machine's limits.
+    Multi,
+    /// Filters against a scan.
+    Payload,
+    /// Whole shards: from applied to searchable, bytes per document.
+    Shard,
+}
+
+/// Measures the indexes and writes a table, as Markdown and as JSON.
+#[derive(Parser)]
+struct Args {
+    /// Groups to measure; all unless given.
+    #[arg(value_enum)]
+    groups: Vec<Group>,
+    /// Part of the full amounts of data, for a quick look.
+    #[arg(long, default_value_t = 1.0, value_name = "PART")]
+    scale: f64,
+    /// Folder for `bench.md` and `bench.json`.
+    #[arg(long, default_value = "target/bench", value_name = "DIR")]
+    out: PathBuf,
+}
+
+fn main() -> std::io::Result<()> {
+    let args = Args::parse();
+    let mut report = Report::new(args.scale);
+    let groups: Vec<Group> = match args.groups.is_empty() {
+        true => <Group as clap::ValueEnum>::value_variants().to_vec(),
+        false => args.groups,
+    };
+    for group in groups {
+        match group {
+            Group::Dense => dense::run(&mut report),
+            Group::Sparse => sparse::run(&mut report),
+            Group::Multi => multi::run(&mut report),
+            Group::Payload => payload::run(&mut report),
+            Group::Shard => shard::run(&mut report),
+        }
+    }
+    report.write(&args.out)
+}

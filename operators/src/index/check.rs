@@ -1,0 +1,102 @@
+//! What may be stored in a field, and what may be asked of it.
+
+use freshet_schemas::{SparseVector, VectorKind};
+
+use super::{FieldSpec, Probe, RowVector, Scoring, TokenMatrix};
+
+/// Says what of a dense or multi vector does not fit a field, with both sizes.
+///
+/// # Errors
+/// What does not fit.
+pub fn fits(spec: &FieldSpec, vector: &RowVector) -> Result<(), String> {
+    match (spec.kind, vector) {
+        (VectorKind::Dense, RowVector::Dense(vector)) => dense(spec, vector),
+        (VectorKind::Multi, RowVector::Multi(matrix)) => multi(spec, matrix),
+        (VectorKind::Dense | VectorKind::Sparse | VectorKind::Multi, _) => Err(unlike(spec)),
+    }
+}
+
+/// Says what of a sparse vector does not fit a field.
+///
+/// # Errors
+/// What does not fit.
+pub fn fits_sparse(spec: &FieldSpec, vector: &SparseVector) -> Result<(), String> {
+    if spec.kind != VectorKind::Sparse {
+        return Err(unlike(spec));
+    }
+    if vector.indices.len() != vector.values.len() {
+        return Err(format!("has {} indices and {} values", vector.indices.len(), vector.values.len()));
+    }
+    if !vector.indices.is_sorted_by(|a, b| a < b) {
+        return Err("has indices that do not ascend".into());
+    }
+    let counts = matches!(spec.scoring, Scoring::Bm25 { .. });
+    match vector.values.iter().all(|value| value.is_finite() && (!counts || *value >= 0.0)) {
+        true => Ok(()),
+        false if counts => Err("has a count that is negative or not finite".into()),
+        false => Err("has a value that is not finite".into()),
+    }
+}
+
+/// Says what of a probe does not fit a field, with both sizes.
+///
+/// # Errors
+/// What does not fit.
+pub fn suits(spec: &FieldSpec, probe: &Probe) -> Result<(), String> {
+    match (spec.kind, probe) {
+        (VectorKind::Dense, Probe::Dense(vector)) => dense(spec, vector),
+        (VectorKind::Sparse, Probe::Sparse { terms, length_mean }) => {
+            let finite = length_mean.is_finite() && terms.iter().all(|(_, weight)| weight.is_finite());
+            match (terms.is_sorted_by(|(a, _), (b, _)| a < b), finite) {
+                (false, _) => Err("has terms that do not ascend".into()),
+                (true, false) => Err("has a weight that is not finite".into()),
+                (true, true) => Ok(()),
+            }
+        }
+        (VectorKind::Multi, Probe::Multi(tokens)) => {
+            if let Some(token) = tokens.iter().find(|token| token.len() != spec.size) {
+                return Err(format!("has {} dimensions, index has {}", token.len(), spec.size));
+            }
+            match tokens.iter().flatten().all(|value| value.is_finite()) {
+                true => Ok(()),
+                false => Err("has a value that is not finite".into()),
+            }
+        }
+        (VectorKind::Dense | VectorKind::Sparse | VectorKind::Multi, _) => Err(unlike(spec)),
+    }
+}
+
+fn unlike(spec: &FieldSpec) -> String {
+    match spec.kind {
+        VectorKind::Dense => "is not dense, field is",
+        VectorKind::Sparse => "is not sparse, field is",
+        VectorKind::Multi => "is not a multi-vector, field is",
+    }
+    .into()
+}
+
+fn dense(spec: &FieldSpec, vector: &[f32]) -> Result<(), String> {
+    if vector.len() != spec.size {
+        return Err(format!("has {} dimensions, index has {}", vector.len(), spec.size));
+    }
+    match vector.iter().all(|value| value.is_finite()) {
+        true => Ok(()),
+        false => Err("has a value that is not finite".into()),
+    }
+}
+
+fn multi(spec: &FieldSpec, matrix: &TokenMatrix) -> Result<(), String> {
+    if matrix.dim != spec.size {
+        return Err(format!("has {} dimensions, index has {}", matrix.dim, spec.size));
+    }
+    if matrix.codes.len() != matrix.scales.len() * spec.size {
+        let (values, tokens) = (matrix.codes.len(), matrix.scales.len());
+        return Err(format!("has {values} values for {tokens} tokens of {} dimensions", spec.size));
+    }
+    match matrix.scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0)
+        && !matrix.codes.contains(&i8::MIN)
+    {
+        true => Ok(()),
+        false => Err("has a scale that is negative or not finite, or a code of −128".into()),
+    }
+}

@@ -1,0 +1,1 @@
+//! Token vectors for late interaction, scored by MaxSim.

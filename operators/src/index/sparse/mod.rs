@@ -1,0 +1,1 @@
+//! Sparse vectors: postings with block maxima, exact top-k.
