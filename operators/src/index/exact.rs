@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use freshet_schemas::SparseVector;
 
 use super::{
-    Fetched, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring, ShardChange,
+    DocumentPut, Fetched, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring, ShardChange,
     Time, TokenMatrix, by_rank,
 };
 
@@ -113,6 +113,25 @@ impl ExactShard {
         wanted.iter().filter_map(fetch).collect()
     }
 
+    /// The documents visible at a time, as changes that bring them into an empty shard.
+    pub fn documents(&self, time: Time) -> Vec<ShardChange> {
+        let field = |vectors: &Vectors| match vectors {
+            Vectors::None => FieldPut::None,
+            Vectors::Rows(rows) => FieldPut::Rows(rows.iter().cloned().map(RowPut::New).collect()),
+            Vectors::Sparse(vector) => FieldPut::Sparse(vector.clone()),
+        };
+        let put = |(id, version): (&String, &Version)| {
+            ShardChange::Put(Box::new(DocumentPut {
+                id: id.clone(),
+                origin: (0, 0),
+                payload: version.payload.clone(),
+                chunks: version.chunks.clone(),
+                fields: version.fields.iter().map(field).collect(),
+            }))
+        };
+        self.visible(time).map(put).collect()
+    }
+
     /// Documents visible at a time.
     pub fn len_at(&self, time: Time) -> usize {
         self.visible(time).count()
@@ -158,7 +177,7 @@ fn resolve(change: FieldPut, before: &Vectors) -> Option<Vectors> {
     }
 }
 
-fn row_score(row: &RowVector, probe: &Probe, metric: Metric) -> Option<f64> {
+pub(super) fn row_score(row: &RowVector, probe: &Probe, metric: Metric) -> Option<f64> {
     match (row, probe) {
         (RowVector::Dense(row), Probe::Dense(probe)) => Some(match metric {
             Metric::Dot => dot(row, probe),
@@ -194,7 +213,7 @@ fn max_sim(row: &TokenMatrix, probe: &[Vec<f32>]) -> Option<f64> {
 }
 
 /// Σ over shared terms of probe weight × weight, saturated for BM25; `None` if no term is shared.
-fn sparse_score(vector: &SparseVector, probe: &Probe, scoring: Scoring) -> Option<f64> {
+pub(super) fn sparse_score(vector: &SparseVector, probe: &Probe, scoring: Scoring) -> Option<f64> {
     let Probe::Sparse { terms, length_mean } = probe else { return None };
     let length: f64 = vector.iter().map(|(_, weight)| f64::from(weight)).sum();
     let mut score = None;

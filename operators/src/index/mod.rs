@@ -20,6 +20,8 @@ pub mod multi;
 pub mod old;
 pub mod payload;
 pub mod rows;
+pub mod segment;
+pub mod shard;
 pub mod sparse;
 #[cfg(test)]
 mod tests;
@@ -240,6 +242,9 @@ pub enum IndexError {
         /// What is wrong with it.
         what: String,
     },
+    /// A segment that could not be built.
+    #[error("index build: {0}")]
+    Build(String),
     /// FAISS failed.
     #[error("faiss: {0}")]
     Faiss(String),

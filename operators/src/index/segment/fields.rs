@@ -1,0 +1,124 @@
+//! The index of a field, whatever its kind.
+
+use freshet_schemas::{SparseVector, VectorKind};
+
+use crate::index::dense::DenseRows;
+use crate::index::multi::TokenRows;
+use crate::index::rows::{Found, Pick, Row, RowHit, RowIndex, RowSet, Search};
+use crate::index::sparse::SparseRows;
+use crate::index::{FieldSpec, IndexError, Probe, RowVector};
+
+/// A vector of any kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyVector {
+    /// Of a dense or multi field.
+    Row(RowVector),
+    /// Of a sparse field.
+    Sparse(SparseVector),
+}
+
+/// The rows of one field.
+pub enum FieldRows {
+    /// Dense vectors.
+    Dense(DenseRows),
+    /// Sparse vectors.
+    Sparse(SparseRows),
+    /// Token vectors.
+    Multi(TokenRows),
+}
+
+/// The same call on any kind.
+macro_rules! any {
+    ($field:expr, $rows:ident => $call:expr) => {
+        match $field {
+            FieldRows::Dense($rows) => $call,
+            FieldRows::Sparse($rows) => $call,
+            FieldRows::Multi($rows) => $call,
+        }
+    };
+}
+
+impl FieldRows {
+    /// See [`RowIndex::head`].
+    pub fn head(spec: &FieldSpec) -> Result<Self, IndexError> {
+        Ok(match spec.kind {
+            VectorKind::Dense => Self::Dense(DenseRows::head(spec)?),
+            VectorKind::Sparse => Self::Sparse(SparseRows::head(spec)?),
+            VectorKind::Multi => Self::Multi(TokenRows::head(spec)?),
+        })
+    }
+
+    /// See [`RowIndex::push`].
+    pub fn push(&mut self, vector: &AnyVector) -> Result<(), IndexError> {
+        match (self, vector) {
+            (Self::Dense(rows), AnyVector::Row(RowVector::Dense(vector))) => rows.push(vector),
+            (Self::Sparse(rows), AnyVector::Sparse(vector)) => rows.push(vector),
+            (Self::Multi(rows), AnyVector::Row(RowVector::Multi(matrix))) => rows.push(matrix),
+            (Self::Dense(_) | Self::Sparse(_) | Self::Multi(_), _) => Err(IndexError::Misfit {
+                id: String::new(),
+                field: String::new(),
+                what: "is of another kind than its field".into(),
+            }),
+        }
+    }
+
+    /// See [`RowIndex::seal`]. The sources are of the field's kind.
+    pub fn seal(spec: &FieldSpec, from: &[&Self], picks: &[Pick]) -> Result<Self, IndexError> {
+        macro_rules! seal {
+            ($kind:ident) => {{
+                let mut same = Vec::with_capacity(from.len());
+                for field in from {
+                    let Self::$kind(rows) = field else {
+                        return Err(IndexError::Build("sources of different kinds".into()));
+                    };
+                    same.push(rows);
+                }
+                Ok(Self::$kind(RowIndex::seal(spec, &same, picks)?))
+            }};
+        }
+        match spec.kind {
+            VectorKind::Dense => seal!(Dense),
+            VectorKind::Sparse => seal!(Sparse),
+            VectorKind::Multi => seal!(Multi),
+        }
+    }
+
+    /// See [`RowIndex::search`].
+    pub fn search(&self, search: &Search<'_>) -> Result<Found, IndexError> {
+        any!(self, rows => rows.search(search))
+    }
+
+    /// See [`RowIndex::scan`].
+    pub fn scan(&self, probe: &Probe, visible: &RowSet<'_>) -> Result<Vec<RowHit>, IndexError> {
+        any!(self, rows => rows.scan(probe, visible))
+    }
+
+    /// See [`RowIndex::score`].
+    pub fn score(&self, probe: &Probe, rows: &[Row]) -> Result<Vec<Option<f64>>, IndexError> {
+        any!(self, index => index.score(probe, rows))
+    }
+
+    /// See [`RowIndex::vector`].
+    pub fn vector(&self, row: Row) -> AnyVector {
+        match self {
+            Self::Dense(rows) => AnyVector::Row(RowVector::Dense(rows.vector(row))),
+            Self::Sparse(rows) => AnyVector::Sparse(rows.vector(row)),
+            Self::Multi(rows) => AnyVector::Row(RowVector::Multi(rows.vector(row))),
+        }
+    }
+
+    /// See [`RowIndex::len`].
+    pub fn len(&self) -> usize {
+        any!(self, rows => rows.len())
+    }
+
+    /// See [`RowIndex::bytes`].
+    pub fn bytes(&self) -> usize {
+        any!(self, rows => rows.bytes())
+    }
+
+    /// See [`RowIndex::check`].
+    pub fn check(&self) {
+        any!(self, rows => rows.check());
+    }
+}

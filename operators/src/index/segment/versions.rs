@@ -1,0 +1,246 @@
+//! What a segment keeps of each document version beside its vectors.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use freshet_schemas::{Offset, Partition};
+
+use super::strings::Strings;
+use crate::index::Time;
+use crate::index::payload::Documents;
+use crate::index::rows::Row;
+
+/// Number of a version in its segment.
+pub type Version = Row;
+
+/// A version that nothing comes before.
+const NONE: Version = Version::MAX;
+
+/// Document versions, numbered from 0. A document may have several, of different times.
+#[derive(Debug)]
+pub struct Versions {
+    ids: Strings,
+    payloads: Strings,
+    chunks: Strings,
+    /// Per version where its chunks end.
+    chunk_ends: Vec<u32>,
+    births: Vec<Time>,
+    origins: Vec<(Partition, Offset)>,
+    order: Order,
+}
+
+/// How a version is found by its document's id.
+#[derive(Debug)]
+enum Order {
+    /// By birth; the newest version of each document by name, and the one before it in the same segment.
+    Birth { newest: BTreeMap<Box<str>, Version>, before: Vec<Version> },
+    /// By id, then by birth.
+    Id,
+}
+
+impl Versions {
+    /// None yet, to be pushed in the order of their birth.
+    pub fn by_birth() -> Self {
+        Self::new(Order::Birth { newest: BTreeMap::new(), before: Vec::new() })
+    }
+
+    fn new(order: Order) -> Self {
+        Self {
+            ids: Strings::default(),
+            payloads: Strings::default(),
+            chunks: Strings::default(),
+            chunk_ends: Vec::new(),
+            births: Vec::new(),
+            origins: Vec::new(),
+            order,
+        }
+    }
+
+    /// Copies of picked versions, which ascend by id, then by birth.
+    pub fn by_id<'a>(picks: impl Iterator<Item = (&'a Self, Version)> + Clone) -> Self {
+        let mut versions = Self::new(Order::Id);
+        versions.ids.reserve_of(picks.clone().map(|(from, version)| from.id(version)));
+        versions.payloads.reserve_of(picks.clone().map(|(from, version)| from.payload(version)));
+        versions.chunks.reserve_of(picks.clone().flat_map(|(from, version)| from.chunks(version)));
+        for (from, version) in picks {
+            debug_assert!(
+                versions.births.is_empty()
+                    || (versions.id(versions.last()), versions.born(versions.last()))
+                        < (from.id(version), from.born(version)),
+                "versions ascend"
+            );
+            versions.add(
+                from.id(version),
+                from.payload(version),
+                from.chunks(version),
+                from.born(version),
+                from.origin(version),
+            );
+        }
+        versions.shrink();
+        versions
+    }
+
+    fn shrink(&mut self) {
+        self.chunk_ends.shrink_to_fit();
+        self.births.shrink_to_fit();
+        self.origins.shrink_to_fit();
+    }
+
+    fn last(&self) -> Version {
+        (self.len() as Version).wrapping_sub(1)
+    }
+
+    /// Adds a version, born no earlier than those before, to versions by birth.
+    pub fn push(
+        &mut self,
+        id: &str,
+        payload: &str,
+        chunks: &[String],
+        born: Time,
+        origin: (Partition, Offset),
+    ) -> Version {
+        debug_assert!(self.births.last().is_none_or(|&last| last <= born), "births ascend");
+        let version = self.len() as Version;
+        if let Order::Birth { newest, before } = &mut self.order {
+            before.push(newest.insert(id.into(), version).unwrap_or(NONE));
+        }
+        self.add(id, payload, chunks.iter().map(String::as_str), born, origin);
+        version
+    }
+
+    fn add<'a>(
+        &mut self,
+        id: &str,
+        payload: &str,
+        chunks: impl Iterator<Item = &'a str>,
+        born: Time,
+        origin: (Partition, Offset),
+    ) {
+        self.ids.push(id);
+        self.payloads.push(payload);
+        chunks.for_each(|chunk| self.chunks.push(chunk));
+        self.chunk_ends.push(self.chunks.len() as u32);
+        self.births.push(born);
+        self.origins.push(origin);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.births.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.births.is_empty()
+    }
+
+    /// The document's id.
+    pub fn id(&self, version: Version) -> &str {
+        self.ids.get(version as usize)
+    }
+
+    /// Compact JSON object text.
+    pub fn payload(&self, version: Version) -> &str {
+        self.payloads.get(version as usize)
+    }
+
+    /// Text of a chunk; empty if there is none of that number.
+    pub fn chunk(&self, version: Version, chunk: u32) -> &str {
+        let range = self.chunk_range(version);
+        range.clone().nth(chunk as usize).map_or("", |chunk| self.chunks.get(chunk))
+    }
+
+    /// Texts of all chunks.
+    pub fn chunks(&self, version: Version) -> impl Iterator<Item = &str> + Clone {
+        self.chunk_range(version).map(|chunk| self.chunks.get(chunk))
+    }
+
+    fn chunk_range(&self, version: Version) -> Range<usize> {
+        let version = version as usize;
+        let start = version.checked_sub(1).map_or(0, |before| self.chunk_ends[before]);
+        start as usize..self.chunk_ends[version] as usize
+    }
+
+    /// The first time at which it is visible.
+    pub fn born(&self, version: Version) -> Time {
+        self.births[version as usize]
+    }
+
+    /// Births of all versions.
+    pub fn births(&self) -> &[Time] {
+        &self.births
+    }
+
+    /// Where its record came from.
+    pub fn origin(&self, version: Version) -> (Partition, Offset) {
+        self.origins[version as usize]
+    }
+
+    /// Versions of a document, the newest first.
+    pub fn of(&self, id: &str) -> impl Iterator<Item = Version> + '_ {
+        let newest = match &self.order {
+            Order::Birth { newest, .. } => newest.get(id).copied(),
+            Order::Id => {
+                let end = self.ids.partition_point(|other| other <= id);
+                let last = end.checked_sub(1).filter(|&last| self.ids.get(last) == id);
+                last.map(|last| last as Version)
+            }
+        };
+        std::iter::successors(newest, |&version| self.before(version))
+    }
+
+    /// The version of the same document that came before, if it is here.
+    fn before(&self, version: Version) -> Option<Version> {
+        match &self.order {
+            Order::Birth { before, .. } => Some(before[version as usize]).filter(|&before| before != NONE),
+            Order::Id => version.checked_sub(1).filter(|&before| self.id(before) == self.id(version)),
+        }
+    }
+
+    /// All versions in the order of ids, then of births.
+    pub fn sorted(&self) -> Vec<Version> {
+        let mut versions: Vec<Version> = (0..self.len() as Version).collect();
+        if matches!(self.order, Order::Birth { .. }) {
+            versions.sort_by(|&a, &b| self.id(a).cmp(self.id(b)));
+        }
+        versions
+    }
+
+    /// Bytes of memory, about.
+    pub fn bytes(&self) -> usize {
+        /// A name in the map: its own bytes come with `ids`, twice.
+        const NAME: usize = 32;
+        let names = match &self.order {
+            Order::Birth { newest, before } => {
+                newest.len() * NAME + self.ids.bytes() + before.capacity() * size_of::<Version>()
+            }
+            Order::Id => 0,
+        };
+        let texts = self.ids.bytes() + self.payloads.bytes() + self.chunks.bytes();
+        let columns = self.chunk_ends.capacity() * size_of::<u32>()
+            + self.births.capacity() * size_of::<Time>()
+            + self.origins.capacity() * size_of::<(Partition, Offset)>();
+        names + texts + columns
+    }
+
+    /// Asserts the invariants.
+    pub fn check(&self) {
+        let count = self.len();
+        assert!(self.ids.len() == count && self.payloads.len() == count && self.origins.len() == count);
+        assert_eq!(self.chunk_ends.last().map_or(0, |&end| end as usize), self.chunks.len(), "chunks");
+        for version in 0..count as Version {
+            assert!(self.of(self.id(version)).any(|found| found == version), "version {version} is found");
+        }
+    }
+}
+
+impl Documents for Versions {
+    fn id(&self, row: Row) -> &str {
+        self.id(row)
+    }
+
+    fn payload(&self, row: Row) -> &str {
+        self.payload(row)
+    }
+}

@@ -1,0 +1,157 @@
+//! Changes of one time: checked whole, then done.
+
+use std::collections::BTreeSet;
+
+use freshet_schemas::VectorKind;
+
+use super::{Part, Shard};
+use crate::index::check;
+use crate::index::segment::{AnyVector, NewVersion, Version};
+use crate::index::{DocumentPut, FieldPut, IndexError, RowPut, ShardChange, Time};
+use std::sync::Arc;
+
+impl Shard {
+    /// Applies the changes of a time. Times ascend strictly; a document changes once per time. Then takes in what has
+    /// been built meanwhile, and begins what is to be built next.
+    ///
+    /// # Errors
+    /// A change that does not fit what is there: nothing has changed then. FAISS or a build failing: the shard is of no
+    /// use then.
+    pub fn apply(&mut self, time: Time, changes: Vec<ShardChange>) -> Result<(), IndexError> {
+        if let Some(applied) = self.applied.filter(|&applied| applied >= time) {
+            return Err(IndexError::Order { time, applied });
+        }
+        self.validate(&changes)?;
+        let mut size = self.documents();
+        for change in changes {
+            match change {
+                ShardChange::Remove { id } => size -= usize::from(self.end(&id, time)),
+                ShardChange::Put(put) => {
+                    let version = self.version(*put)?;
+                    size += usize::from(!self.end(&version.id, time));
+                    self.write(&version, time)?;
+                }
+            }
+        }
+        self.sizes.push_back((time, size));
+        self.applied = Some(time);
+        self.upkeep(false)
+    }
+
+    fn validate(&self, changes: &[ShardChange]) -> Result<(), IndexError> {
+        let mut seen = BTreeSet::new();
+        for change in changes {
+            let id = match change {
+                ShardChange::Remove { id } => id,
+                ShardChange::Put(put) => &put.id,
+            };
+            let unknown = |what: &str| IndexError::Unknown { id: id.clone(), what: what.into() };
+            if !seen.insert(id) {
+                return Err(unknown("changes twice at one time"));
+            }
+            match change {
+                ShardChange::Remove { id } if self.living(id).is_none() => {
+                    return Err(unknown("is to be removed and not there"));
+                }
+                ShardChange::Remove { .. } => {}
+                ShardChange::Put(put) => self.validate_put(put)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_put(&self, put: &DocumentPut) -> Result<(), IndexError> {
+        let misfit =
+            |field: &str, what: String| IndexError::Misfit { id: put.id.clone(), field: field.into(), what };
+        if put.fields.len() != self.spec.fields.len() {
+            let what = format!("comes with {} fields, index has {}", put.fields.len(), self.spec.fields.len());
+            return Err(misfit("*", what));
+        }
+        for (number, (spec, change)) in self.spec.fields.iter().zip(&put.fields).enumerate() {
+            let unfit = |what| misfit(&spec.name, what);
+            match change {
+                FieldPut::None => {}
+                FieldPut::Sparse(vector) => check::fits_sparse(spec, vector).map_err(unfit)?,
+                FieldPut::KeepSparse if spec.kind != VectorKind::Sparse => {
+                    check::fits_sparse(spec, &Default::default()).map_err(unfit)?;
+                }
+                FieldPut::KeepSparse => self.kept(&put.id, number, 0).map(drop)?,
+                FieldPut::Rows(_) if spec.kind == VectorKind::Sparse => {
+                    return Err(unfit("has rows, field is sparse".into()));
+                }
+                FieldPut::Rows(rows) => {
+                    for row in rows {
+                        match row {
+                            RowPut::Keep(old) => drop(self.kept(&put.id, number, *old)?),
+                            RowPut::New(vector) => check::fits(spec, vector).map_err(unfit)?,
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the vector lies that a document's living version has for a chunk: part and row.
+    fn kept(&self, id: &str, field: usize, number: u32) -> Result<(usize, u32), IndexError> {
+        let found = self.living(id).and_then(|(part, version)| {
+            let row = self.parts[part].segment.fields()[field].layout.rows(version).nth(number as usize)?;
+            Some((part, row))
+        });
+        found.ok_or_else(|| IndexError::Unknown {
+            id: id.to_owned(),
+            what: format!(
+                "shall keep row {number} of field \"{}\", which it does not have",
+                self.spec.fields[field].name
+            ),
+        })
+    }
+
+    /// A new version with all its vectors, those it keeps copied from the version before.
+    fn version(&self, put: DocumentPut) -> Result<NewVersion, IndexError> {
+        let DocumentPut { id, origin, payload, chunks, fields } = put;
+        let copy = |field: usize, old: u32| -> Result<AnyVector, IndexError> {
+            let (part, row) = self.kept(&id, field, old)?;
+            Ok(self.parts[part].segment.fields()[field].rows.vector(row))
+        };
+        let mut vectors = Vec::with_capacity(fields.len());
+        for (field, change) in fields.into_iter().enumerate() {
+            vectors.push(match change {
+                FieldPut::None => Vec::new(),
+                FieldPut::Sparse(vector) => vec![AnyVector::Sparse(vector)],
+                FieldPut::KeepSparse => vec![copy(field, 0)?],
+                FieldPut::Rows(rows) => {
+                    let row = |row| match row {
+                        RowPut::Keep(old) => copy(field, old),
+                        RowPut::New(vector) => Ok(AnyVector::Row(vector)),
+                    };
+                    rows.into_iter().map(row).collect::<Result<_, _>>()?
+                }
+            });
+        }
+        Ok(NewVersion { id, origin, payload, chunks, fields: vectors })
+    }
+
+    /// Ends a document's living version; whether there was one.
+    fn end(&mut self, id: &str, time: Time) -> bool {
+        let Some((part, version)) = self.living(id) else { return false };
+        self.parts[part].end(version, time);
+        true
+    }
+
+    /// Writes a version to the head.
+    fn write(&mut self, version: &NewVersion, time: Time) -> Result<Version, IndexError> {
+        if self.head_is_full() {
+            self.freeze()?;
+        }
+        let Some(Part { segment, marks, .. }) = self.parts.last_mut() else {
+            return Err(IndexError::Build("a shard without a head".into()));
+        };
+        let Some(head) = Arc::get_mut(segment) else {
+            return Err(IndexError::Build("a head that is being read elsewhere".into()));
+        };
+        let number = head.push(version, time)?;
+        marks.push(time);
+        Ok(number)
+    }
+}

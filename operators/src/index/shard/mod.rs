@@ -1,0 +1,177 @@
+//! A shard: all versions of its documents, in a head and in segments.
+//!
+//! ```text
+//! changes ─▶ apply ─▶ head ──full──▶ frozen ──┐ build thread: seal, merge
+//!                                    sealed ──┴──▶ sealed, swapped in at a tick
+//! probes ──▶ find  ─▶ all parts, at one time
+//! ```
+//! A new version is written whole to the head, with copies of the vectors it keeps; the version before gets a removal
+//! mark, wherever it is. So a document is visible in all its fields or in none, and nothing but marks ever changes in a
+//! frozen or sealed segment. At any time at most one visible version of a document exists, in one part.
+//!
+//! `apply` changes it, `find` reads it, `upkeep` freezes, merges and forgets; `policy` decides what is merged.
+
+mod apply;
+mod builds;
+mod find;
+mod policy;
+mod upkeep;
+
+pub use builds::{BuildPool, Builder, Job};
+pub use policy::HeadLimit;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, mpsc};
+
+use freshet_schemas::{Offset, Partition, SparseVector};
+
+use super::segment::{AnyVector, Marks, Segment, SegmentSpec, Version};
+use super::{IndexError, Time};
+use upkeep::Built;
+
+/// A segment and who sees what of it.
+struct Part {
+    segment: Arc<Segment>,
+    marks: Marks,
+    /// While it is being merged: who has died since that began.
+    merging: Option<Vec<(Time, Version)>>,
+}
+
+impl Part {
+    fn head(spec: &SegmentSpec) -> Result<Self, IndexError> {
+        Ok(Self { segment: Arc::new(Segment::head(spec)?), marks: Marks::default(), merging: None })
+    }
+
+    fn end(&mut self, version: Version, time: Time) {
+        self.marks.end(version, time);
+        if let Some(deaths) = &mut self.merging {
+            deaths.push((time, version));
+        }
+    }
+
+    fn visible(&self, id: &str, time: Time) -> Option<Version> {
+        let versions = self.segment.versions();
+        versions.of(id).find(|&version| self.marks.sees(time, version, versions.born(version)))
+    }
+
+    fn living(&self, id: &str) -> Option<Version> {
+        self.segment.versions().of(id).find(|&version| self.marks.lives(version))
+    }
+}
+
+/// Some documents whole, at every time that is still asked for.
+///
+/// Invariants: the last part is the head, which nobody else holds; a document has at most one living version; `sizes`
+/// says how many documents there were as of each time that something was applied.
+pub struct Shard {
+    spec: Arc<SegmentSpec>,
+    limit: HeadLimit,
+    parts: Vec<Part>,
+    sizes: VecDeque<(Time, usize)>,
+    applied: Option<Time>,
+    /// No query comes at an earlier time.
+    since: Time,
+    builder: Arc<dyn Builder>,
+    /// The merge under way.
+    built: Option<mpsc::Receiver<Result<Built, IndexError>>>,
+}
+
+/// What a shard holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardCounters {
+    /// Documents of the newest state.
+    pub documents: usize,
+    /// Versions of documents, dead ones included.
+    pub versions: usize,
+    /// Segments, the head and frozen ones included.
+    pub segments: usize,
+    /// Sealed segments.
+    pub sealed: usize,
+    /// Bytes of memory of vectors, payloads and texts, about.
+    pub bytes: usize,
+}
+
+impl Shard {
+    /// An empty shard, whose segments are built by `builder`.
+    ///
+    /// # Errors
+    /// A field that cannot be indexed, or FAISS failing.
+    pub fn new(spec: Arc<SegmentSpec>, limit: HeadLimit, builder: Arc<dyn Builder>) -> Result<Self, IndexError> {
+        Ok(Self {
+            parts: vec![Part::head(&spec)?],
+            spec,
+            limit,
+            sizes: VecDeque::new(),
+            applied: None,
+            since: 0,
+            builder,
+            built: None,
+        })
+    }
+
+    /// The last time applied.
+    pub fn applied(&self) -> Option<Time> {
+        self.applied
+    }
+
+    /// Documents visible at a time.
+    pub fn len_at(&self, time: Time) -> usize {
+        let later = self.sizes.partition_point(|(applied, _)| *applied <= time);
+        later.checked_sub(1).map_or(0, |last| self.sizes[last].1)
+    }
+
+    fn documents(&self) -> usize {
+        self.sizes.back().map_or(0, |(_, size)| *size)
+    }
+
+    /// The sparse vector of a document's newest version in a field, as of the last time applied.
+    pub fn sparse(&self, id: &str, field: usize) -> Option<SparseVector> {
+        let (part, version) = self.living(id)?;
+        match self.parts[part].segment.vectors(version, field).next() {
+            Some(AnyVector::Sparse(vector)) => Some(vector),
+            Some(AnyVector::Row(_)) | None => None,
+        }
+    }
+
+    /// Where the record of a document's newest version came from, as of the last time applied.
+    pub fn origin(&self, id: &str) -> Option<(Partition, Offset)> {
+        self.living(id).map(|(part, version)| self.parts[part].segment.versions().origin(version))
+    }
+
+    /// What it holds.
+    pub fn counters(&self) -> ShardCounters {
+        ShardCounters {
+            documents: self.documents(),
+            versions: self.parts.iter().map(|part| part.marks.len()).sum(),
+            segments: self.parts.len(),
+            sealed: self.parts.iter().filter(|part| part.segment.is_sealed()).count(),
+            bytes: self.parts.iter().map(|part| part.segment.bytes()).sum(),
+        }
+    }
+
+    /// Part and number of a document's living version. The newest parts come last, and change most.
+    fn living(&self, id: &str) -> Option<(usize, Version)> {
+        let parts = self.parts.iter().enumerate().rev();
+        parts.into_iter().find_map(|(number, part)| Some((number, part.living(id)?)))
+    }
+
+    /// Asserts the invariants.
+    pub fn check(&self) {
+        let mut living: Vec<&str> = Vec::new();
+        for part in &self.parts {
+            part.segment.check();
+            part.marks.check();
+            let versions = part.segment.versions();
+            assert_eq!(part.marks.len(), versions.len(), "every version is marked");
+            assert!(part.merging.is_none() || self.built.is_some(), "parts are merged by someone");
+            let lives = (0..versions.len() as Version).filter(|&version| part.marks.lives(version));
+            living.extend(lives.map(|version| versions.id(version)));
+        }
+        let count = living.len();
+        assert_eq!(count, self.documents(), "documents are counted");
+        living.sort_unstable();
+        living.dedup();
+        assert_eq!(count, living.len(), "a document lives once");
+        assert!(self.parts.last().is_some_and(|head| !head.segment.is_sealed()), "there is a head");
+    }
+}
