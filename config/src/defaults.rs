@@ -9,8 +9,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 
 use crate::plans::default_plan;
 use crate::{
-    Config, Connector, Distance, Documents, Embedding, Http, Kafka, Pipeline, Queries, Snapshots, Topics,
-    VectorField,
+    Config, Connector, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline, Queries, Snapshots,
+    Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -151,6 +151,12 @@ impl Default for Embedding {
     }
 }
 
+impl Default for Indexing {
+    fn default() -> Self {
+        Self { build_threads: count(1), head_documents: count(4096), head_bytes: count(64 << 20) }
+    }
+}
+
 impl Default for Queries {
     fn default() -> Self {
         Self {
@@ -186,6 +192,7 @@ impl Default for Config {
             plans: plan.map(|plan| ("default".to_owned(), plan)).into_iter().collect(),
             vectors,
             embedding: Embedding::default(),
+            indexing: Indexing::default(),
             queries,
             models: BTreeMap::new(),
             snapshots: None,

@@ -47,6 +47,8 @@ pub struct Config {
     pub plans: BTreeMap<String, Node>,
     /// `[embedding]`
     pub embedding: Embedding,
+    /// `[indexing]`
+    pub indexing: Indexing,
     /// `[queries]`
     pub queries: Queries,
     /// `[models]`: folders of models, by name, before the registry and the caches are asked.
@@ -185,6 +187,17 @@ pub struct Embedding {
     pub batch_tokens_max: NonZeroUsize,
     /// Texts waiting for a thread. Default 1024.
     pub queue_texts_max: NonZeroUsize,
+}
+
+/// `[indexing]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Indexing {
+    /// Threads of this process that seal and merge segments, beside the workers. Default 1.
+    pub build_threads: NonZeroUsize,
+    /// Document versions of a shard's head, which is searched exactly, before it is sealed. Default 4096.
+    pub head_documents: NonZeroUsize,
+    /// Bytes of a shard's head before it is sealed. Default 64 MiB.
+    pub head_bytes: NonZeroUsize,
 }
 
 /// `[queries]`

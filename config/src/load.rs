@@ -74,6 +74,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
     let documents = sections::documents(top.section("documents"));
     let (vectors, broken) = vectors::read(top.section("vectors"));
     let embedding = sections::embedding(top.section("embedding"));
+    let indexing = sections::indexing(top.section("indexing"));
     let queries = sections::queries(top.section("queries"));
     let plans = plans::read(top.section("plans"), &vectors, &broken, &queries.limits);
     let models = sections::models(top.section("models"));
@@ -95,6 +96,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
         vectors,
         plans,
         embedding,
+        indexing,
         queries,
         models,
         snapshots,

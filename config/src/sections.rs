@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use freshet_schemas::{QueryLimits, VECTORS_FIELD};
 
 use crate::section::{Section, describe};
-use crate::{Documents, Embedding, Http, Pipeline, Queries, Snapshots, Topics, defaults};
+use crate::{Documents, Embedding, Http, Indexing, Pipeline, Queries, Snapshots, Topics, defaults};
 
 /// Suffix of the topic for records that were refused.
 const DEAD_LETTERS: &str = ".dlq";
@@ -111,6 +111,17 @@ pub(crate) fn embedding(mut section: Section<'_>) -> Embedding {
     };
     section.finish();
     embedding
+}
+
+pub(crate) fn indexing(mut section: Section<'_>) -> Indexing {
+    let base = Indexing::default();
+    let indexing = Indexing {
+        build_threads: section.count("build_threads", THREADS_MAX).unwrap_or(base.build_threads),
+        head_documents: section.count("head_documents", COUNT_MAX).unwrap_or(base.head_documents),
+        head_bytes: section.size("head_bytes").unwrap_or(base.head_bytes),
+    };
+    section.finish();
+    indexing
 }
 
 pub(crate) fn queries(mut section: Section<'_>) -> Queries {

@@ -33,7 +33,7 @@ use freshet_operators::index::Time;
 use freshet_operators::message::{AnswerRecord, Binding, DeadLetter};
 use freshet_operators::plan::plan;
 use freshet_operators::produce::{Offsets, Producer, produce};
-use freshet_operators::shard::{Round, Shards, SharedShards, index, serve};
+use freshet_operators::shard::{Round, SharedShards, index, serve};
 use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
 use freshet_operators::upsert::{SplitText, upsert};
 use freshet_operators::wake::LateWake;
@@ -86,7 +86,7 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
         offsets: Rc::default(),
         unsettled: Rc::default(),
         bindings: Rc::default(),
-        shards: Rc::new(RefCell::new(Shards::new(setup.specs()))),
+        shards: Rc::new(RefCell::new(setup.shards())),
     };
     worker.dataflow_named("Freshet", |scope| {
         let Ends { connector, documents, start, letters_written, queries, sink, wakes } = ends;

@@ -9,8 +9,11 @@ use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, load};
-use freshet_operators::index::{FieldSpec, Metric, Scoring, TokenCoding};
+use freshet_operators::index::segment::{Segment, SegmentSpec};
+use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit};
+use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCoding};
 use freshet_operators::plan::Plans;
+use freshet_operators::shard::Shards;
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
 use freshet_operators::upsert::SplitText;
 use freshet_schemas::{DocumentSpec, VectorKind};
@@ -25,6 +28,12 @@ pub enum SetupError {
     /// A model is not there or does not fit.
     #[error(transparent)]
     Model(#[from] EmbedError),
+    /// A field that cannot be indexed as configured.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The system gives no threads to build indexes.
+    #[error("cannot start threads that build indexes: {0}")]
+    Threads(std::io::Error),
     /// A configured value that only shows wrong once models are known.
     #[error("{key}: {problem}")]
     Config {
@@ -50,6 +59,10 @@ pub struct Setup {
     pub gauge: Arc<BudgetGauge>,
     /// Names ticks.
     pub clock: Arc<Clock>,
+    /// What is indexed of a document.
+    segments: Arc<SegmentSpec>,
+    /// Threads that build segments.
+    builds: Arc<BuildPool>,
 }
 
 impl Setup {
@@ -82,7 +95,16 @@ impl Setup {
         } else {
             Some(EmbeddingService::with_backends(backends, &config.embedding)?)
         };
+        let segments = SegmentSpec {
+            fields: fields.iter().map(|field| field.spec.clone()).collect(),
+            payload: Vec::new(),
+        };
+        // Fields that cannot be indexed show here, not with the first document.
+        Segment::head(&segments)?;
+        let builds = BuildPool::new(config.indexing.build_threads.get()).map_err(SetupError::Threads)?;
         let setup = Self {
+            segments: Arc::new(segments),
+            builds: Arc::new(builds),
             config: Arc::new(config),
             fields,
             service,
@@ -107,9 +129,12 @@ impl Setup {
         Ok(())
     }
 
-    /// Shapes of the fields for the shards.
-    pub fn specs(&self) -> Vec<FieldSpec> {
-        self.fields.iter().map(|field| field.spec.clone()).collect()
+    /// The shards of a worker, still empty.
+    pub fn shards(&self) -> Shards {
+        let indexing = &self.config.indexing;
+        let limit = HeadLimit { versions: indexing.head_documents.get(), bytes: indexing.head_bytes.get() };
+        let builder: Arc<dyn Builder> = Arc::<BuildPool>::clone(&self.builds);
+        Shards::new(Arc::clone(&self.segments), limit, builder)
     }
 
     /// Dimensions of the vectors that models make, by field.

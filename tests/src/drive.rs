@@ -33,6 +33,8 @@ chunk_tokens = 8
 chunk_overlap = 2
 [embedding]
 threads = 2
+[indexing]
+head_documents = 3
 [vectors.given]
 kind = "dense"
 size = 4

@@ -17,7 +17,6 @@ pub mod dense;
 pub mod exact;
 pub mod maxsim;
 pub mod multi;
-pub mod old;
 pub mod payload;
 pub mod rows;
 pub mod segment;

@@ -176,7 +176,11 @@ fn run(seed: u64, steps: usize, documents: u64, head: usize, values: Values, tol
     fresh.apply(1, exact.documents(script.time)).expect("documents that fit");
     settle(&mut fresh, &later, script.time);
     let (old, new) = (shard.counters(), fresh.counters());
-    assert_eq!((old.documents, old.versions), (new.documents, new.documents), "seed {seed}: only the living are left");
+    assert_eq!(
+        (old.documents, old.versions),
+        (new.documents, new.documents),
+        "seed {seed}: only the living are left"
+    );
     assert!(old.bytes as f64 <= 1.5 * new.bytes as f64 + 4096.0, "seed {seed}: {old:?} against {new:?}");
     for number in 0..5 {
         let probe = script.probe(number);

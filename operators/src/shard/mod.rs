@@ -84,7 +84,8 @@ pub fn serve<'scope>(
                 }
             });
             if last && let Some(&since) = frontier.frontier().first() {
-                shards.borrow_mut().compact(since);
+                let compacted = shards.borrow_mut().compact(since);
+                compacted.unwrap_or_else(|error| control.fail(&error));
             }
         }
     })

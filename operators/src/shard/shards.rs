@@ -2,27 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use freshet_schemas::{SparseVector, VectorKind};
+use std::sync::Arc;
 
-use crate::index::old::shard::Shard;
-use crate::index::{FieldPut, FieldSpec, IndexError, Scoring, ShardChange, Time};
+use freshet_schemas::{Params, SparseVector, VectorKind};
+
+use crate::index::segment::SegmentSpec;
+use crate::index::shard::{Builder, HeadLimit, Shard};
+use crate::index::{FieldPut, IndexError, Scoring, ShardChange, Time};
 use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
 
 /// The shards of one worker. A shard comes to be with its first change; until then it answers like an empty one.
 pub struct Shards {
-    fields: Vec<FieldSpec>,
+    spec: Arc<SegmentSpec>,
+    limit: HeadLimit,
+    builder: Arc<dyn Builder>,
     /// Fields whose statistics are kept.
     counted: Vec<u16>,
     shards: BTreeMap<u32, Shard>,
 }
 
 impl Shards {
-    /// No shards yet, of these fields.
-    pub fn new(fields: Vec<FieldSpec>) -> Self {
-        let counted = (0u16..).zip(&fields).filter(|(_, f)| matches!(f.scoring, Scoring::Bm25 { .. }));
+    /// No shards yet, of these fields, with heads up to a limit and segments built by `builder`.
+    pub fn new(spec: Arc<SegmentSpec>, limit: HeadLimit, builder: Arc<dyn Builder>) -> Self {
+        let counted = (0u16..).zip(&spec.fields).filter(|(_, f)| matches!(f.scoring, Scoring::Bm25 { .. }));
         let counted =
             counted.filter(|(_, f)| f.kind == VectorKind::Sparse).map(|(number, _)| number).collect();
-        Self { fields, counted, shards: BTreeMap::new() }
+        Self { spec, limit, builder, counted, shards: BTreeMap::new() }
     }
 
     /// Applies the changes of a tick to one shard and says what they do to the statistics.
@@ -38,7 +43,7 @@ impl Shards {
         let shard = match self.shards.entry(shard) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(Shard::new(self.fields.clone())?)
+                entry.insert(Shard::new(Arc::clone(&self.spec), self.limit, Arc::clone(&self.builder))?)
             }
         };
         let mut statistics = Vec::new();
@@ -53,7 +58,7 @@ impl Shards {
                     },
                 };
                 let old = shard.sparse(id, usize::from(field));
-                old.into_iter().for_each(|old| count(&mut statistics, field, old, -1));
+                old.iter().for_each(|old| count(&mut statistics, field, old, -1));
                 new.into_iter().for_each(|new| count(&mut statistics, field, new, 1));
             }
         }
@@ -72,9 +77,14 @@ impl Shards {
             let reply = match (shard, task) {
                 (None, Task::Search { .. } | Task::Score { .. }) => TaskReply::Hits(Vec::new()),
                 (None, Task::Fetch(_)) => TaskReply::Fetched(Vec::new()),
-                (Some(shard), Task::Search { field, probe, k, exact }) => {
-                    TaskReply::Hits(shard.search(time, usize::from(field), &probe, k, exact)?)
-                }
+                (Some(shard), Task::Search { field, probe, k, exact }) => TaskReply::Hits(shard.search(
+                    time,
+                    usize::from(field),
+                    &probe,
+                    k,
+                    &Params { exact, ..Params::default() },
+                    None,
+                )?),
                 (Some(shard), Task::Score { field, probe, ids }) => {
                     TaskReply::Hits(shard.score(time, usize::from(field), &probe, &ids)?)
                 }
@@ -86,8 +96,11 @@ impl Shards {
     }
 
     /// No request will come for a time before `since`.
-    pub fn compact(&mut self, since: Time) {
-        self.shards.values_mut().for_each(|shard| shard.compact(since));
+    ///
+    /// # Errors
+    /// A segment that could not be built.
+    pub fn compact(&mut self, since: Time) -> Result<(), IndexError> {
+        self.shards.values_mut().try_for_each(|shard| shard.compact(since))
     }
 
     /// Documents visible at a time.

@@ -94,8 +94,7 @@ impl Segment {
     /// # Errors
     /// A field that cannot be indexed, or FAISS failing.
     pub fn head(spec: &SegmentSpec) -> Result<Self, IndexError> {
-        let field =
-            |spec| Ok(SegmentField { layout: Layout::default(), rows: FieldRows::head(spec)? });
+        let field = |spec| Ok(SegmentField { layout: Layout::default(), rows: FieldRows::head(spec)? });
         Ok(Self {
             versions: Versions::by_birth(),
             fields: spec.fields.iter().map(field).collect::<Result<_, IndexError>>()?,
@@ -125,8 +124,9 @@ impl Segment {
     /// More rows than an index can hold, or the library below failing.
     pub fn seal(spec: &SegmentSpec, sources: &[Source<'_>]) -> Result<Sealed, IndexError> {
         let picks = picks(sources);
-        let versions =
-            Versions::by_id(picks.iter().map(|pick| (&sources[pick.from as usize].segment.versions, pick.row)));
+        let versions = Versions::by_id(
+            picks.iter().map(|pick| (&sources[pick.from as usize].segment.versions, pick.row)),
+        );
         let mut fields = Vec::with_capacity(spec.fields.len());
         for (number, spec) in spec.fields.iter().enumerate() {
             fields.push(seal_field(spec, number, sources, &picks)?);

@@ -64,7 +64,8 @@ impl Shard {
         let misfit =
             |field: &str, what: String| IndexError::Misfit { id: put.id.clone(), field: field.into(), what };
         if put.fields.len() != self.spec.fields.len() {
-            let what = format!("comes with {} fields, index has {}", put.fields.len(), self.spec.fields.len());
+            let what =
+                format!("comes with {} fields, index has {}", put.fields.len(), self.spec.fields.len());
             return Err(misfit("*", what));
         }
         for (number, (spec, change)) in self.spec.fields.iter().zip(&put.fields).enumerate() {

@@ -21,11 +21,14 @@ pub use builds::{BuildPool, Builder, Job};
 pub use policy::HeadLimit;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, mpsc};
 
 use freshet_schemas::{Offset, Partition, SparseVector};
 
-use super::segment::{AnyVector, Marks, Segment, SegmentSpec, Version};
+use super::bits::Bits;
+use super::rows::Row;
+use super::segment::{AnyVector, Layout, Marks, Segment, SegmentSpec, Version};
 use super::{IndexError, Time};
 use upkeep::Built;
 
@@ -33,17 +36,28 @@ use upkeep::Built;
 struct Part {
     segment: Arc<Segment>,
     marks: Marks,
+    /// Per field of a sealed segment the rows of the versions that live, unless rows are versions.
+    live_rows: Vec<Option<LiveRows>>,
     /// While it is being merged: who has died since that began.
     merging: Option<Vec<(Time, Version)>>,
 }
 
 impl Part {
     fn head(spec: &SegmentSpec) -> Result<Self, IndexError> {
-        Ok(Self { segment: Arc::new(Segment::head(spec)?), marks: Marks::default(), merging: None })
+        let segment = Arc::new(Segment::head(spec)?);
+        Ok(Self { segment, marks: Marks::default(), live_rows: Vec::new(), merging: None })
+    }
+
+    fn sealed(segment: Segment, marks: Marks) -> Self {
+        let live_rows = segment.fields().iter().map(|field| LiveRows::of(&field.layout, &marks)).collect();
+        Self { segment: Arc::new(segment), marks, live_rows, merging: None }
     }
 
     fn end(&mut self, version: Version, time: Time) {
         self.marks.end(version, time);
+        for (field, live) in self.segment.fields().iter().zip(&mut self.live_rows) {
+            live.iter_mut().for_each(|live| live.end(field.layout.rows(version)));
+        }
         if let Some(deaths) = &mut self.merging {
             deaths.push((time, version));
         }
@@ -56,6 +70,30 @@ impl Part {
 
     fn living(&self, id: &str) -> Option<Version> {
         self.segment.versions().of(id).find(|&version| self.marks.lives(version))
+    }
+}
+
+/// The rows of a field whose versions live: what most searches see, without asking version by version.
+struct LiveRows {
+    bits: Bits,
+    count: usize,
+}
+
+impl LiveRows {
+    /// `None` where rows are versions.
+    fn of(layout: &Layout, marks: &Marks) -> Option<Self> {
+        if layout.is_one() {
+            return None;
+        }
+        let mut bits = Bits::none(layout.len());
+        let living = (0..marks.len() as Version).filter(|&version| marks.lives(version));
+        living.flat_map(|version| layout.rows(version)).for_each(|row| bits.insert(row));
+        Some(Self { count: bits.count(), bits })
+    }
+
+    fn end(&mut self, rows: Range<Row>) {
+        self.count -= rows.len();
+        rows.for_each(|row| self.bits.remove(row));
     }
 }
 
@@ -96,7 +134,11 @@ impl Shard {
     ///
     /// # Errors
     /// A field that cannot be indexed, or FAISS failing.
-    pub fn new(spec: Arc<SegmentSpec>, limit: HeadLimit, builder: Arc<dyn Builder>) -> Result<Self, IndexError> {
+    pub fn new(
+        spec: Arc<SegmentSpec>,
+        limit: HeadLimit,
+        builder: Arc<dyn Builder>,
+    ) -> Result<Self, IndexError> {
         Ok(Self {
             parts: vec![Part::head(&spec)?],
             spec,
@@ -161,6 +203,12 @@ impl Shard {
         for part in &self.parts {
             part.segment.check();
             part.marks.check();
+            for (field, live) in part.segment.fields().iter().zip(&part.live_rows) {
+                let expected = LiveRows::of(&field.layout, &part.marks);
+                let bits =
+                    |live: &Option<LiveRows>| live.as_ref().map(|live| (live.bits.clone(), live.count));
+                assert_eq!(bits(live), bits(&expected), "rows live with their versions");
+            }
             let versions = part.segment.versions();
             assert_eq!(part.marks.len(), versions.len(), "every version is marked");
             assert!(part.merging.is_none() || self.built.is_some(), "parts are merged by someone");

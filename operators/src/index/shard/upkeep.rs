@@ -10,8 +10,17 @@ use crate::index::segment::{GONE, Marks, Sealed, Segment, Source, Version};
 /// A shard is quiet when nothing has changed for so long.
 const QUIET_MS: Time = 2000;
 
-/// What a build has made.
-pub(super) struct Built(Sealed);
+/// What a build has made: a part, and where it has put the versions of its sources.
+pub(super) struct Built {
+    part: Part,
+    numbers: Vec<Vec<Version>>,
+}
+
+impl From<Sealed> for Built {
+    fn from(Sealed { segment, marks, numbers }: Sealed) -> Self {
+        Self { part: Part::sealed(segment, marks), numbers }
+    }
+}
 
 impl Shard {
     /// Takes note that no query will come at a time before `since`. In a quiet shard also begins to merge what
@@ -93,19 +102,17 @@ impl Shard {
         let spec = Arc::clone(&self.spec);
         self.built = Some(receiver);
         self.builder.submit(Box::new(move || {
-            let sources: Vec<Source<'_>> = sources
-                .iter()
-                .map(|(segment, marks)| Source { segment, marks: marks.clone() })
-                .collect();
+            let sources: Vec<Source<'_>> =
+                sources.iter().map(|(segment, marks)| Source { segment, marks: marks.clone() }).collect();
             // Nobody waits any more if the shard is gone.
-            drop(sender.send(Segment::seal(&spec, &sources).map(Built)));
+            drop(sender.send(Segment::seal(&spec, &sources).map(Built::from)));
         }));
     }
 
     /// Puts the segment that has been built in the place of those it was made of.
     fn take_built(&mut self) -> Result<(), IndexError> {
         let Some(receiver) = &self.built else { return Ok(()) };
-        let Built(Sealed { segment, mut marks, numbers }) = match receiver.try_recv() {
+        let Built { mut part, numbers } = match receiver.try_recv() {
             Err(mpsc::TryRecvError::Empty) => return Ok(()),
             Err(mpsc::TryRecvError::Disconnected) => {
                 return Err(IndexError::Build("building a segment ended without a result".into()));
@@ -117,18 +124,18 @@ impl Shard {
             std::mem::take(&mut self.parts).into_iter().partition(|part| part.merging.is_some());
         self.parts = parts;
         let mut deaths: Vec<(Time, Version)> = Vec::new();
-        for (part, numbers) in sources.iter().zip(&numbers) {
-            let since = part.merging.iter().flatten();
+        for (source, numbers) in sources.iter().zip(&numbers) {
+            let since = source.merging.iter().flatten();
             deaths.extend(since.map(|&(died, version)| (died, numbers[version as usize])));
         }
         deaths.sort_unstable();
         for (died, version) in deaths {
             debug_assert_ne!(version, GONE, "who died since was alive");
-            marks.end(version, died);
+            part.end(version, died);
         }
-        marks.forget(self.since);
-        if marks.len() > 0 {
-            self.parts.insert(0, Part { segment: Arc::new(segment), marks, merging: None });
+        part.marks.forget(self.since);
+        if part.marks.len() > 0 {
+            self.parts.insert(0, part);
         }
         // Giving back the memory of large indexes takes its time, too.
         self.builder.submit(Box::new(move || drop(sources)));
