@@ -1,9 +1,11 @@
 //! What a segment keeps of each document version beside its vectors.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use freshet_schemas::{Offset, Partition};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::strings::Strings;
 use crate::index::Time;
@@ -26,14 +28,16 @@ pub struct Versions {
     chunk_ends: Vec<u32>,
     births: Vec<Time>,
     origins: Vec<(Partition, Offset)>,
+    /// The newest version of each document, by the hash of its id. Looked up, never listed.
+    newest: HashTable<Version>,
     order: Order,
 }
 
-/// How a version is found by its document's id.
+/// The order of versions.
 #[derive(Debug)]
 enum Order {
-    /// By birth; the newest version of each document by name, and the one before it in the same segment.
-    Birth { newest: BTreeMap<Box<str>, Version>, before: Vec<Version> },
+    /// By birth. Per version the one of the same document before it, or `NONE`.
+    Birth(Vec<Version>),
     /// By id, then by birth.
     Id,
 }
@@ -41,7 +45,7 @@ enum Order {
 impl Versions {
     /// None yet, to be pushed in the order of their birth.
     pub fn by_birth() -> Self {
-        Self::new(Order::Birth { newest: BTreeMap::new(), before: Vec::new() })
+        Self::new(Order::Birth(Vec::new()))
     }
 
     fn new(order: Order) -> Self {
@@ -52,6 +56,7 @@ impl Versions {
             chunk_ends: Vec::new(),
             births: Vec::new(),
             origins: Vec::new(),
+            newest: HashTable::new(),
             order,
         }
     }
@@ -85,6 +90,7 @@ impl Versions {
         self.chunk_ends.shrink_to_fit();
         self.births.shrink_to_fit();
         self.origins.shrink_to_fit();
+        self.newest.shrink_to_fit(|&version| hash(self.ids.get(version as usize)));
     }
 
     fn last(&self) -> Version {
@@ -101,14 +107,14 @@ impl Versions {
         origin: (Partition, Offset),
     ) -> Version {
         debug_assert!(self.births.last().is_none_or(|&last| last <= born), "births ascend");
-        let version = self.len() as Version;
-        if let Order::Birth { newest, before } = &mut self.order {
-            before.push(newest.insert(id.into(), version).unwrap_or(NONE));
+        let before = self.add(id, payload, chunks.iter().map(String::as_str), born, origin);
+        if let Order::Birth(befores) = &mut self.order {
+            befores.push(before.unwrap_or(NONE));
         }
-        self.add(id, payload, chunks.iter().map(String::as_str), born, origin);
-        version
+        self.last()
     }
 
+    /// Adds a version; the one of the same document that was the newest.
     fn add<'a>(
         &mut self,
         id: &str,
@@ -116,13 +122,23 @@ impl Versions {
         chunks: impl Iterator<Item = &'a str>,
         born: Time,
         origin: (Partition, Offset),
-    ) {
+    ) -> Option<Version> {
         self.ids.push(id);
         self.payloads.push(payload);
         chunks.for_each(|chunk| self.chunks.push(chunk));
         self.chunk_ends.push(self.chunks.len() as u32);
         self.births.push(born);
         self.origins.push(origin);
+        let version = self.last();
+        let Self { ids, newest, .. } = self;
+        let of = |version: Version| ids.get(version as usize);
+        match newest.entry(hash(id), |&other| of(other) == id, |&other| hash(of(other))) {
+            Entry::Occupied(mut entry) => Some(std::mem::replace(entry.get_mut(), version)),
+            Entry::Vacant(entry) => {
+                entry.insert(version);
+                None
+            }
+        }
     }
 
     /// How many there are.
@@ -179,21 +195,14 @@ impl Versions {
 
     /// Versions of a document, the newest first.
     pub fn of(&self, id: &str) -> impl Iterator<Item = Version> + '_ {
-        let newest = match &self.order {
-            Order::Birth { newest, .. } => newest.get(id).copied(),
-            Order::Id => {
-                let end = self.ids.partition_point(|other| other <= id);
-                let last = end.checked_sub(1).filter(|&last| self.ids.get(last) == id);
-                last.map(|last| last as Version)
-            }
-        };
+        let newest = self.newest.find(hash(id), |&version| self.id(version) == id).copied();
         std::iter::successors(newest, |&version| self.before(version))
     }
 
     /// The version of the same document that came before, if it is here.
     fn before(&self, version: Version) -> Option<Version> {
         match &self.order {
-            Order::Birth { before, .. } => Some(before[version as usize]).filter(|&before| before != NONE),
+            Order::Birth(before) => Some(before[version as usize]).filter(|&before| before != NONE),
             Order::Id => version.checked_sub(1).filter(|&before| self.id(before) == self.id(version)),
         }
     }
@@ -201,7 +210,7 @@ impl Versions {
     /// All versions in the order of ids, then of births.
     pub fn sorted(&self) -> Vec<Version> {
         let mut versions: Vec<Version> = (0..self.len() as Version).collect();
-        if matches!(self.order, Order::Birth { .. }) {
+        if matches!(self.order, Order::Birth(_)) {
             versions.sort_by(|&a, &b| self.id(a).cmp(self.id(b)));
         }
         versions
@@ -209,19 +218,15 @@ impl Versions {
 
     /// Bytes of memory, about.
     pub fn bytes(&self) -> usize {
-        /// A name in the map: its own bytes come with `ids`, twice.
-        const NAME: usize = 32;
-        let names = match &self.order {
-            Order::Birth { newest, before } => {
-                newest.len() * NAME + self.ids.bytes() + before.capacity() * size_of::<Version>()
-            }
+        let before = match &self.order {
+            Order::Birth(before) => before.capacity() * size_of::<Version>(),
             Order::Id => 0,
         };
         let texts = self.ids.bytes() + self.payloads.bytes() + self.chunks.bytes();
         let columns = self.chunk_ends.capacity() * size_of::<u32>()
             + self.births.capacity() * size_of::<Time>()
             + self.origins.capacity() * size_of::<(Partition, Offset)>();
-        names + texts + columns
+        self.newest.allocation_size() + before + texts + columns
     }
 
     /// Asserts the invariants.
@@ -243,4 +248,8 @@ impl Documents for Versions {
     fn payload(&self, row: Row) -> &str {
         self.payload(row)
     }
+}
+
+fn hash(id: &str) -> u64 {
+    xxh3_64(id.as_bytes())
 }

@@ -1,14 +1,15 @@
 //! Changes of one time: checked whole, then done.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use freshet_schemas::VectorKind;
 
-use super::{Part, Shard};
+use super::{Part, Place, Shard};
 use crate::index::check;
+use crate::index::rows::Row;
 use crate::index::segment::{AnyVector, NewVersion, Version};
 use crate::index::{DocumentPut, FieldPut, IndexError, RowPut, ShardChange, Time};
-use std::sync::Arc;
 
 impl Shard {
     /// Applies the changes of a time. Times ascend strictly; a document changes once per time. Then takes in what has
@@ -21,16 +22,19 @@ impl Shard {
         if let Some(applied) = self.applied.filter(|&applied| applied >= time) {
             return Err(IndexError::Order { time, applied });
         }
-        self.validate(&changes)?;
+        let living = self.validate(&changes)?;
         let mut size = self.documents();
-        for change in changes {
+        for (change, living) in changes.into_iter().zip(living) {
             match change {
-                ShardChange::Remove { id } => size -= usize::from(self.end(&id, time)),
+                ShardChange::Remove { .. } => size -= 1,
                 ShardChange::Put(put) => {
-                    let version = self.version(*put)?;
-                    size += usize::from(!self.end(&version.id, time));
+                    size += usize::from(living.is_none());
+                    let version = self.version(*put, living)?;
                     self.write(&version, time)?;
                 }
+            }
+            if let Some((part, version)) = living {
+                self.parts[part].end(version, time);
             }
         }
         self.sizes.push_back((time, size));
@@ -38,8 +42,10 @@ impl Shard {
         self.upkeep(false)
     }
 
-    fn validate(&self, changes: &[ShardChange]) -> Result<(), IndexError> {
+    /// Checks changes; where the living version of each document is.
+    fn validate(&self, changes: &[ShardChange]) -> Result<Vec<Option<Place>>, IndexError> {
         let mut seen = BTreeSet::new();
+        let mut living = Vec::with_capacity(changes.len());
         for change in changes {
             let id = match change {
                 ShardChange::Remove { id } => id,
@@ -49,18 +55,20 @@ impl Shard {
             if !seen.insert(id) {
                 return Err(unknown("changes twice at one time"));
             }
+            let place = self.living(id);
             match change {
-                ShardChange::Remove { id } if self.living(id).is_none() => {
+                ShardChange::Remove { .. } if place.is_none() => {
                     return Err(unknown("is to be removed and not there"));
                 }
                 ShardChange::Remove { .. } => {}
-                ShardChange::Put(put) => self.validate_put(put)?,
+                ShardChange::Put(put) => self.validate_put(put, place)?,
             }
+            living.push(place);
         }
-        Ok(())
+        Ok(living)
     }
 
-    fn validate_put(&self, put: &DocumentPut) -> Result<(), IndexError> {
+    fn validate_put(&self, put: &DocumentPut, living: Option<Place>) -> Result<(), IndexError> {
         let misfit =
             |field: &str, what: String| IndexError::Misfit { id: put.id.clone(), field: field.into(), what };
         if put.fields.len() != self.spec.fields.len() {
@@ -76,14 +84,14 @@ impl Shard {
                 FieldPut::KeepSparse if spec.kind != VectorKind::Sparse => {
                     check::fits_sparse(spec, &Default::default()).map_err(unfit)?;
                 }
-                FieldPut::KeepSparse => self.kept(&put.id, number, 0).map(drop)?,
+                FieldPut::KeepSparse => self.kept(&put.id, living, number, 0).map(drop)?,
                 FieldPut::Rows(_) if spec.kind == VectorKind::Sparse => {
                     return Err(unfit("has rows, field is sparse".into()));
                 }
                 FieldPut::Rows(rows) => {
                     for row in rows {
                         match row {
-                            RowPut::Keep(old) => drop(self.kept(&put.id, number, *old)?),
+                            RowPut::Keep(old) => drop(self.kept(&put.id, living, number, *old)?),
                             RowPut::New(vector) => check::fits(spec, vector).map_err(unfit)?,
                         }
                     }
@@ -94,8 +102,14 @@ impl Shard {
     }
 
     /// Where the vector lies that a document's living version has for a chunk: part and row.
-    fn kept(&self, id: &str, field: usize, number: u32) -> Result<(usize, u32), IndexError> {
-        let found = self.living(id).and_then(|(part, version)| {
+    fn kept(
+        &self,
+        id: &str,
+        living: Option<Place>,
+        field: usize,
+        number: u32,
+    ) -> Result<(usize, Row), IndexError> {
+        let found = living.and_then(|(part, version)| {
             let row = self.parts[part].segment.fields()[field].layout.rows(version).nth(number as usize)?;
             Some((part, row))
         });
@@ -109,10 +123,10 @@ impl Shard {
     }
 
     /// A new version with all its vectors, those it keeps copied from the version before.
-    fn version(&self, put: DocumentPut) -> Result<NewVersion, IndexError> {
+    fn version(&self, put: DocumentPut, living: Option<Place>) -> Result<NewVersion, IndexError> {
         let DocumentPut { id, origin, payload, chunks, fields } = put;
         let copy = |field: usize, old: u32| -> Result<AnyVector, IndexError> {
-            let (part, row) = self.kept(&id, field, old)?;
+            let (part, row) = self.kept(&id, living, field, old)?;
             Ok(self.parts[part].segment.fields()[field].rows.vector(row))
         };
         let mut vectors = Vec::with_capacity(fields.len());
@@ -131,13 +145,6 @@ impl Shard {
             });
         }
         Ok(NewVersion { id, origin, payload, chunks, fields: vectors })
-    }
-
-    /// Ends a document's living version; whether there was one.
-    fn end(&mut self, id: &str, time: Time) -> bool {
-        let Some((part, version)) = self.living(id) else { return false };
-        self.parts[part].end(version, time);
-        true
     }
 
     /// Writes a version to the head.

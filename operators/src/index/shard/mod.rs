@@ -32,6 +32,9 @@ use super::segment::{AnyVector, Layout, Marks, Segment, SegmentSpec, Version};
 use super::{IndexError, Time};
 use upkeep::Built;
 
+/// Where a version is: number of the part, and in it.
+type Place = (usize, Version);
+
 /// A segment and who sees what of it.
 struct Part {
     segment: Arc<Segment>,
@@ -192,7 +195,7 @@ impl Shard {
     }
 
     /// Part and number of a document's living version. The newest parts come last, and change most.
-    fn living(&self, id: &str) -> Option<(usize, Version)> {
+    fn living(&self, id: &str) -> Option<Place> {
         let parts = self.parts.iter().enumerate().rev();
         parts.into_iter().find_map(|(number, part)| Some((number, part.living(id)?)))
     }

@@ -7,13 +7,13 @@
 
 /// What the policy knows of a part of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartSize {
+pub(super) struct PartSize {
     /// Versions, dead ones included.
-    pub versions: usize,
+    pub(super) versions: usize,
     /// Versions that no time sees any more.
-    pub expired: usize,
+    pub(super) expired: usize,
     /// Whether it is sealed; if not, it is a frozen head, which is searched exactly.
-    pub sealed: bool,
+    pub(super) sealed: bool,
 }
 
 impl PartSize {
@@ -60,7 +60,7 @@ impl HeadLimit {
 }
 
 /// The parts to be made one, by number; empty if all is well. Only parts that nobody is working on come in.
-pub fn plan(parts: &[PartSize], quiet: bool) -> Vec<usize> {
+pub(super) fn plan(parts: &[PartSize], quiet: bool) -> Vec<usize> {
     let (mut sealed, frozen): (Vec<usize>, Vec<usize>) =
         (0..parts.len()).partition(|&part| parts[part].sealed);
     sealed.sort_by_key(|&part| (parts[part].kept(), part));
