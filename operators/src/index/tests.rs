@@ -13,6 +13,7 @@ use super::{
     ShardChange, Time, TokenCoding, TokenMatrix,
 };
 
+mod recall;
 mod script;
 
 use script::{Random, Script, Values};
