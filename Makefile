@@ -1,6 +1,6 @@
 # `make` alone lists what can be made.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint clean
+.PHONY: help setup build demo test bench lint clean
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: build ## indexes sample documents and answers sample queries; no Kafka, no
 
 test: ## runs every test, against a Kafka broker of its own unless KAFKA_BOOTSTRAP_SERVERS names one
 	@scripts/test.sh
+
+bench: setup ## measures the indexes against FAISS, tantivy and the machine's limits; a table in target/bench/bench.md
+	cargo run --locked --release -p freshet-bench -- $(BENCH)
 
 lint: setup ## checks formatting, clippy, documentation and shell scripts
 	cargo fmt --all --check

@@ -134,6 +134,7 @@ impl Shard {
             part.end(version, died);
         }
         part.marks.forget(self.since);
+        tracing::debug!(merged = sources.len(), versions = part.marks.len(), "a segment has been built");
         if part.marks.len() > 0 {
             self.parts.insert(0, part);
         }
