@@ -76,6 +76,8 @@ pub struct DeltaPut {
     pub chunks: Vec<(usize, usize)>,
     /// Per chunk its number in the version before, if its text is unchanged.
     pub kept: Vec<Option<u32>>,
+    /// What is to be remembered of it beside its payload and chunks; see [`crate::upsert::DocumentState`].
+    pub digest: Vec<u8>,
     /// The whole text is unchanged: sparse vectors are kept.
     pub text_kept: bool,
     /// Per precomputed vector field: unchanged.

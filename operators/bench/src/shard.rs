@@ -56,6 +56,7 @@ pub(crate) fn put(number: usize, fields: Vec<FieldPut>) -> ShardChange {
         id: format!("document-{number:07}"),
         origin: (0, 0),
         payload: "{}".into(),
+        digest: vec![0; 16],
         chunks: vec![String::new()],
         fields,
     }))

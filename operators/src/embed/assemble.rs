@@ -108,6 +108,7 @@ impl Assembler {
             id: delta.id.clone(),
             origin: (delta.origin.partition, delta.origin.offset),
             payload: put.document.payload.clone(),
+            digest: put.digest.clone(),
             chunks: text,
             fields,
         };

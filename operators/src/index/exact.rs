@@ -125,6 +125,7 @@ impl ExactShard {
                 id: id.clone(),
                 origin: (0, 0),
                 payload: version.payload.clone(),
+                digest: Vec::new(),
                 chunks: version.chunks.clone(),
                 fields: version.fields.iter().map(field).collect(),
             }))

@@ -146,6 +146,8 @@ pub struct DocumentPut {
     pub origin: (Partition, Offset),
     /// Compact JSON object text.
     pub payload: String,
+    /// What the upsert remembers of the version, beside its payload and chunks; opaque here.
+    pub digest: Vec<u8>,
     /// Texts of the chunks, in order.
     pub chunks: Vec<String>,
     /// One per field of the index, in its order.

@@ -47,6 +47,7 @@ fn dense_put(id: &str, rows: Vec<RowPut>) -> ShardChange {
         id: id.into(),
         origin: (0, 0),
         payload: "{}".into(),
+        digest: Vec::new(),
         chunks: rows.iter().map(|_| String::new()).collect(),
         fields: vec![FieldPut::Rows(rows)],
     }))
@@ -308,6 +309,7 @@ fn a_multivector_of_one_token_equals_dense() {
             id: format!("d{number}"),
             origin: (0, number),
             payload: "{}".into(),
+            digest: Vec::new(),
             chunks: vec![String::new()],
             fields: [RowVector::Dense(dense), RowVector::Multi(multi)]
                 .into_iter()

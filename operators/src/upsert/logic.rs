@@ -40,6 +40,53 @@ impl DocumentState {
     }
 }
 
+/// A digest that is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a digest of {0} bytes is not one")]
+pub struct DigestError(usize);
+
+impl DocumentState {
+    /// What cannot be computed again from payload and chunks: the hash of the text, 16 bytes, then per precomputed vector
+    /// the length of its field's name, the name, and its hash. Little-endian.
+    pub fn digest(&self) -> Vec<u8> {
+        let mut digest = self.text.to_le_bytes().to_vec();
+        for (name, hash) in &self.vectors {
+            // Names have at most 64 bytes: the configuration sees to it.
+            digest.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+            digest.extend_from_slice(name.as_bytes());
+            digest.extend_from_slice(&hash.to_le_bytes());
+        }
+        digest
+    }
+
+    /// The state of a version that is known by its digest, payload and chunks.
+    ///
+    /// # Errors
+    /// A digest that is not one.
+    pub fn restore<'a>(
+        digest: &[u8],
+        payload: &str,
+        chunks: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, DigestError> {
+        let wrong = DigestError(digest.len());
+        let (text, mut rest) = digest.split_first_chunk().ok_or(wrong)?;
+        let mut vectors = BTreeMap::new();
+        while let Some((&length, behind)) = rest.split_first() {
+            let (name, behind) = behind.split_at_checked(usize::from(length)).ok_or(wrong)?;
+            let (hash, behind) = behind.split_first_chunk().ok_or(wrong)?;
+            let name = std::str::from_utf8(name).map_err(|_| wrong)?;
+            vectors.insert(name.to_owned(), u128::from_le_bytes(*hash));
+            rest = behind;
+        }
+        Ok(Self {
+            text: u128::from_le_bytes(*text),
+            payload: xxh3_128(payload.as_bytes()),
+            chunks: chunks.map(|chunk| xxh3_128(chunk.as_bytes())).collect(),
+            vectors,
+        })
+    }
+}
+
 /// The last record of each document within one tick.
 ///
 /// Later offsets of a partition win. Records of one document in two partitions have no common order: the higher
@@ -97,6 +144,7 @@ pub fn delta(body: Body, old: Option<&DocumentState>, new: Option<&DocumentState
             Some(Box::new(DeltaPut {
                 chunks,
                 kept,
+                digest: new.digest(),
                 text_kept: old.is_some_and(|old| old.text == new.text),
                 vectors_kept: new.vectors.iter().map(unchanged).collect(),
                 vectors_gone: old.map_or_else(Vec::new, |old| {
@@ -143,6 +191,21 @@ mod tests {
             order.into_iter().for_each(|offset| latest.push(record(0, offset, &offset.to_string())));
             let found: Vec<_> = latest.into_records().map(|r| r.origin.offset).collect();
             assert_eq!(found, [3]);
+        }
+    }
+
+    #[test]
+    fn a_state_is_restored_from_what_a_version_keeps() {
+        let mut document = document("one two ", r#"{"stars":1}"#);
+        let vector = freshet_schemas::VectorValue::Dense(vec![1.0, 2.0]);
+        document.vectors.insert("image".into(), vector);
+        let state = DocumentState::of(&document, &[(0, 4), (4, 8)]);
+        let digest = state.digest();
+        let restore =
+            |digest: &[u8]| DocumentState::restore(digest, &document.payload, ["one ", "two "].into_iter());
+        assert_eq!(restore(&digest), Ok(state));
+        for end in [0, 15, 17, digest.len() - 1] {
+            assert_eq!(restore(&digest[..end]), Err(DigestError(end)));
         }
     }
 

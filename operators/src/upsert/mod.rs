@@ -11,7 +11,7 @@
 
 mod logic;
 
-pub use logic::{Body, DocumentState, Latest, delta};
+pub use logic::{Body, DigestError, DocumentState, Latest, delta};
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -45,6 +45,8 @@ pub struct NewVersion {
     pub origin: (Partition, Offset),
     /// Compact JSON object text.
     pub payload: String,
+    /// What the upsert remembers of it; opaque here.
+    pub digest: Vec<u8>,
     /// Texts of the chunks, in order.
     pub chunks: Vec<String>,
     /// Per field the vectors of its rows.
@@ -114,8 +116,7 @@ impl Segment {
             field.layout.push(vectors.len() as u32);
         }
         self.payload.push(&version.payload);
-        let NewVersion { id, origin, payload, chunks, .. } = version;
-        Ok(self.versions.push(id, payload, chunks, born, *origin))
+        Ok(self.versions.push(version, born))
     }
 
     /// One segment of several: all versions that some time may still see.

@@ -1,31 +1,99 @@
 //! Many texts in one piece of memory.
 
-/// Texts, numbered from 0. Invariants: `ends` ascend, on boundaries of characters of `text`.
+use std::ops::{Index, Range};
+
+/// What pieces lie in: a `String` or a `Vec` of bytes.
+pub(super) trait Store: Default + Index<Range<usize>, Output = Self::Piece> {
+    /// A part of it.
+    type Piece: ?Sized;
+
+    fn append(&mut self, piece: &Self::Piece);
+    fn reserve(&mut self, bytes: usize);
+    fn size(&self) -> usize;
+    fn size_of(piece: &Self::Piece) -> usize;
+    fn room(&self) -> usize;
+}
+
+impl Store for String {
+    type Piece = str;
+
+    fn append(&mut self, piece: &str) {
+        self.push_str(piece);
+    }
+
+    fn reserve(&mut self, bytes: usize) {
+        self.reserve_exact(bytes);
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn size_of(piece: &str) -> usize {
+        piece.len()
+    }
+
+    fn room(&self) -> usize {
+        self.capacity()
+    }
+}
+
+impl Store for Vec<u8> {
+    type Piece = [u8];
+
+    fn append(&mut self, piece: &[u8]) {
+        self.extend_from_slice(piece);
+    }
+
+    fn reserve(&mut self, bytes: usize) {
+        self.reserve_exact(bytes);
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn size_of(piece: &[u8]) -> usize {
+        piece.len()
+    }
+
+    fn room(&self) -> usize {
+        self.capacity()
+    }
+}
+
+/// Pieces, numbered from 0. Invariants: `ends` ascend, and are places where pieces were added.
 #[derive(Debug, Default)]
-pub(super) struct Strings {
-    text: String,
+pub(super) struct Pieces<S> {
+    all: S,
     ends: Vec<usize>,
 }
 
-impl Strings {
-    /// Room for some texts, exactly.
-    pub(super) fn reserve_of<'a>(&mut self, texts: impl Iterator<Item = &'a str>) {
+/// Texts, numbered from 0.
+pub(super) type Strings = Pieces<String>;
+
+impl<S: Store> Pieces<S> {
+    /// Room for some pieces, exactly.
+    pub(super) fn reserve_of<'a>(&mut self, pieces: impl Iterator<Item = &'a S::Piece>)
+    where
+        S::Piece: 'a,
+    {
         let (mut count, mut bytes) = (0, 0);
-        texts.for_each(|text| (count, bytes) = (count + 1, bytes + text.len()));
-        self.text.reserve_exact(bytes);
+        pieces.for_each(|piece| (count, bytes) = (count + 1, bytes + S::size_of(piece)));
+        self.all.reserve(bytes);
         self.ends.reserve_exact(count);
     }
 
-    /// Adds a text.
-    pub(super) fn push(&mut self, text: &str) {
-        self.text.push_str(text);
-        self.ends.push(self.text.len());
+    /// Adds a piece.
+    pub(super) fn push(&mut self, piece: &S::Piece) {
+        self.all.append(piece);
+        self.ends.push(self.all.size());
     }
 
-    /// A text that is there.
-    pub(super) fn get(&self, number: usize) -> &str {
+    /// A piece that is there.
+    pub(super) fn get(&self, number: usize) -> &S::Piece {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[start..self.ends[number]]
+        &self.all[start..self.ends[number]]
     }
 
     /// How many there are.
@@ -35,6 +103,6 @@ impl Strings {
 
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        self.text.capacity() + self.ends.capacity() * size_of::<usize>()
+        self.all.room() + self.ends.capacity() * size_of::<usize>()
     }
 }

@@ -7,7 +7,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::strings::Strings;
+use super::NewVersion;
+use super::strings::{Pieces, Strings};
 use crate::index::Time;
 use crate::index::payload::Documents;
 use crate::index::rows::Row;
@@ -23,6 +24,7 @@ const NONE: Version = Version::MAX;
 pub struct Versions {
     ids: Strings,
     payloads: Strings,
+    digests: Pieces<Vec<u8>>,
     chunks: Strings,
     /// Per version where its chunks end.
     chunk_ends: Vec<u32>,
@@ -52,6 +54,7 @@ impl Versions {
         Self {
             ids: Strings::default(),
             payloads: Strings::default(),
+            digests: Pieces::default(),
             chunks: Strings::default(),
             chunk_ends: Vec::new(),
             births: Vec::new(),
@@ -66,6 +69,7 @@ impl Versions {
         let mut versions = Self::new(Order::Id);
         versions.ids.reserve_of(picks.clone().map(|(from, version)| from.id(version)));
         versions.payloads.reserve_of(picks.clone().map(|(from, version)| from.payload(version)));
+        versions.digests.reserve_of(picks.clone().map(|(from, version)| from.digest(version)));
         versions.chunks.reserve_of(picks.clone().flat_map(|(from, version)| from.chunks(version)));
         for (from, version) in picks {
             debug_assert!(
@@ -74,13 +78,10 @@ impl Versions {
                         < (from.id(version), from.born(version)),
                 "versions ascend"
             );
-            versions.add(
-                from.id(version),
-                from.payload(version),
-                from.chunks(version),
-                from.born(version),
-                from.origin(version),
-            );
+            versions.payloads.push(from.payload(version));
+            versions.digests.push(from.digest(version));
+            from.chunks(version).for_each(|chunk| versions.chunks.push(chunk));
+            versions.add(from.id(version), from.born(version), from.origin(version));
         }
         versions.shrink();
         versions
@@ -98,34 +99,21 @@ impl Versions {
     }
 
     /// Adds a version, born no earlier than those before, to versions by birth.
-    pub fn push(
-        &mut self,
-        id: &str,
-        payload: &str,
-        chunks: &[String],
-        born: Time,
-        origin: (Partition, Offset),
-    ) -> Version {
+    pub fn push(&mut self, version: &NewVersion, born: Time) -> Version {
         debug_assert!(self.births.last().is_none_or(|&last| last <= born), "births ascend");
-        let before = self.add(id, payload, chunks.iter().map(String::as_str), born, origin);
+        self.payloads.push(&version.payload);
+        self.digests.push(&version.digest);
+        version.chunks.iter().for_each(|chunk| self.chunks.push(chunk));
+        let before = self.add(&version.id, born, version.origin);
         if let Order::Birth(befores) = &mut self.order {
             befores.push(before.unwrap_or(NONE));
         }
         self.last()
     }
 
-    /// Adds a version; the one of the same document that was the newest.
-    fn add<'a>(
-        &mut self,
-        id: &str,
-        payload: &str,
-        chunks: impl Iterator<Item = &'a str>,
-        born: Time,
-        origin: (Partition, Offset),
-    ) -> Option<Version> {
+    /// Adds the rest of a version whose texts are there; the one of the same document that was the newest.
+    fn add(&mut self, id: &str, born: Time, origin: (Partition, Offset)) -> Option<Version> {
         self.ids.push(id);
-        self.payloads.push(payload);
-        chunks.for_each(|chunk| self.chunks.push(chunk));
         self.chunk_ends.push(self.chunks.len() as u32);
         self.births.push(born);
         self.origins.push(origin);
@@ -159,6 +147,11 @@ impl Versions {
     /// Compact JSON object text.
     pub fn payload(&self, version: Version) -> &str {
         self.payloads.get(version as usize)
+    }
+
+    /// What the upsert remembers of it.
+    pub fn digest(&self, version: Version) -> &[u8] {
+        self.digests.get(version as usize)
     }
 
     /// Text of a chunk; empty if there is none of that number.
@@ -222,7 +215,7 @@ impl Versions {
             Order::Birth(before) => before.capacity() * size_of::<Version>(),
             Order::Id => 0,
         };
-        let texts = self.ids.bytes() + self.payloads.bytes() + self.chunks.bytes();
+        let texts = self.ids.bytes() + self.payloads.bytes() + self.digests.bytes() + self.chunks.bytes();
         let columns = self.chunk_ends.capacity() * size_of::<u32>()
             + self.births.capacity() * size_of::<Time>()
             + self.origins.capacity() * size_of::<(Partition, Offset)>();
@@ -232,7 +225,12 @@ impl Versions {
     /// Asserts the invariants.
     pub fn check(&self) {
         let count = self.len();
-        assert!(self.ids.len() == count && self.payloads.len() == count && self.origins.len() == count);
+        assert!(
+            self.ids.len() == count
+                && self.payloads.len() == count
+                && self.digests.len() == count
+                && self.origins.len() == count
+        );
         assert_eq!(self.chunk_ends.last().map_or(0, |&end| end as usize), self.chunks.len(), "chunks");
         for version in 0..count as Version {
             assert!(self.of(self.id(version)).any(|found| found == version), "version {version} is found");

@@ -124,7 +124,7 @@ impl Shard {
 
     /// A new version with all its vectors, those it keeps copied from the version before.
     fn version(&self, put: DocumentPut, living: Option<Place>) -> Result<NewVersion, IndexError> {
-        let DocumentPut { id, origin, payload, chunks, fields } = put;
+        let DocumentPut { id, origin, payload, digest, chunks, fields } = put;
         let copy = |field: usize, old: u32| -> Result<AnyVector, IndexError> {
             let (part, row) = self.kept(&id, living, field, old)?;
             Ok(self.parts[part].segment.fields()[field].rows.vector(row))
@@ -144,7 +144,7 @@ impl Shard {
                 }
             });
         }
-        Ok(NewVersion { id, origin, payload, chunks, fields: vectors })
+        Ok(NewVersion { id, origin, payload, digest, chunks, fields: vectors })
     }
 
     /// Writes a version to the head.

@@ -84,7 +84,7 @@ impl Script {
         let payload = format!("{{\"version\":{}}}", self.random.below(1000));
         let chunks =
             (0..self.random.below(4)).map(|chunk| format!("{id} {chunk} at {}", self.time)).collect();
-        DocumentPut { id, origin: (0, self.time as i64), payload, chunks, fields }
+        DocumentPut { id, origin: (0, self.time as i64), payload, digest: Vec::new(), chunks, fields }
     }
 
     /// A field of a payload-only update.
