@@ -9,8 +9,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 
 use crate::plans::default_plan;
 use crate::{
-    Config, Connector, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline, Queries, Snapshots,
-    Topics, VectorField,
+    Config, Connector, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline, Quantization,
+    Queries, Snapshots, Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -114,6 +114,7 @@ impl VectorField {
             size: None,
             distance: Distance::Cosine,
             index: INDEX.to_owned(),
+            quantization: Quantization::default(),
             language: LANGUAGE.to_owned(),
             k1: BM25_K1,
             b: BM25_B,

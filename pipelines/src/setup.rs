@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use freshet_config::{Config, Distance};
+use freshet_config::{Config, Distance, Quantization};
 use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
@@ -192,7 +192,10 @@ fn vector_field(
         },
         metric: if field.distance == Distance::Euclid { Metric::Euclid } else { Metric::Dot },
         factory: field.index.clone(),
-        coding: TokenCoding::default(),
+        coding: match field.quantization {
+            Quantization::Int8 => TokenCoding::Int8,
+            Quantization::Residual => TokenCoding::Residual,
+        },
     };
     let normalised = field.kind == VectorKind::Dense && field.distance == Distance::Cosine;
     Ok(VectorField { spec, normalised, source })
