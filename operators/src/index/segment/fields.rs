@@ -17,6 +17,17 @@ pub enum AnyVector {
     Sparse(SparseVector),
 }
 
+impl AnyVector {
+    /// Bytes of its numbers.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Row(RowVector::Dense(vector)) => size_of_val(vector.as_slice()),
+            Self::Row(RowVector::Multi(matrix)) => matrix.codes.len() + size_of_val(matrix.scales.as_slice()),
+            Self::Sparse(vector) => vector.indices.len() * (size_of::<u64>() + size_of::<f32>()),
+        }
+    }
+}
+
 /// The rows of one field.
 pub enum FieldRows {
     /// Dense vectors.

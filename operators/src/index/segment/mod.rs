@@ -53,6 +53,15 @@ pub struct NewVersion {
     pub fields: Vec<Vec<AnyVector>>,
 }
 
+impl NewVersion {
+    /// Bytes of what it holds.
+    pub fn bytes(&self) -> usize {
+        let texts = self.chunks.iter().map(String::len).sum::<usize>();
+        let vectors = self.fields.iter().flatten().map(AnyVector::bytes).sum::<usize>();
+        self.id.len() + self.payload.len() + self.digest.len() + texts + vectors
+    }
+}
+
 /// The rows of one field, and whose they are.
 pub struct SegmentField {
     /// Whose.

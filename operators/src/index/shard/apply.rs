@@ -160,6 +160,7 @@ impl Shard {
         };
         let number = head.push(version, time)?;
         marks.push(time);
+        self.head_bytes += version.bytes();
         Ok(number)
     }
 }

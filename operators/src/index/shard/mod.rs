@@ -108,6 +108,8 @@ pub struct Shard {
     spec: Arc<SegmentSpec>,
     limit: HeadLimit,
     parts: Vec<Part>,
+    /// Bytes of the versions in the head.
+    head_bytes: usize,
     sizes: VecDeque<(Time, usize)>,
     applied: Option<Time>,
     /// No query comes at an earlier time.
@@ -144,6 +146,7 @@ impl Shard {
     ) -> Result<Self, IndexError> {
         Ok(Self {
             parts: vec![Part::head(&spec)?],
+            head_bytes: 0,
             spec,
             limit,
             sizes: VecDeque::new(),

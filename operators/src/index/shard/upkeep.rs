@@ -68,13 +68,14 @@ impl Shard {
 
     pub(super) fn head_is_full(&self) -> bool {
         let reached =
-            |head: &Part| self.limit.reached(head.marks.len(), head.marks.expired(), head.segment.bytes());
+            |head: &Part| self.limit.reached(head.marks.len(), head.marks.expired(), self.head_bytes);
         self.head().is_some_and(reached)
     }
 
     /// Ends the head and begins a new one.
     pub(super) fn freeze(&mut self) -> Result<(), IndexError> {
         self.parts.push(Part::head(&self.spec)?);
+        self.head_bytes = 0;
         Ok(())
     }
 
