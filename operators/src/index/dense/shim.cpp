@@ -1,0 +1,201 @@
+// Dense rows on FAISS, behind a C interface: what FAISS' own C API lacks (search parameters of HNSW and IVF together
+// with a selector, the storage inside an HNSW index, indexes in memory), and no C++ exception gets out.
+#include <faiss/Index.h>
+#include <faiss/IndexFlat.h>
+#include <faiss/IndexHNSW.h>
+#include <faiss/IndexIVF.h>
+#include <faiss/IndexPreTransform.h>
+#include <faiss/impl/IDSelector.h>
+#include <faiss/impl/io.h>
+#include <faiss/index_factory.h>
+#include <faiss/index_io.h>
+#include <faiss/utils/distances.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+// Invariants: `flat` is the one copy of the vectors: `own`, or the storage inside `near` if that is an HNSW graph over
+// plain vectors. `near` holds no rows, or those of `flat`.
+struct Rows {
+    std::unique_ptr<faiss::Index> near;
+    std::unique_ptr<faiss::IndexFlat> own;
+    faiss::IndexFlat* flat = nullptr;
+
+    void settle() {
+        auto* graph = dynamic_cast<faiss::IndexHNSW*>(near.get());
+        auto* inner = graph ? dynamic_cast<faiss::IndexFlat*>(graph->storage) : nullptr;
+        flat = inner ? inner : own.get();
+    }
+    bool shares() const { return near && flat != own.get(); }
+};
+
+template <class Body>
+int guarded(char* error, size_t room, Body body) {
+    const char* what = "unknown C++ exception";
+    try {
+        body();
+        return 0;
+    } catch (const std::exception& e) {
+        what = e.what();
+        std::strncpy(error, what, room - 1);
+    } catch (...) {
+        std::strncpy(error, what, room - 1);
+    }
+    error[room - 1] = 0;
+    return -1;
+}
+
+struct Slice : faiss::IOReader {
+    const uint8_t* at;
+    size_t left;
+    Slice(const uint8_t* at, size_t left) : at(at), left(left) {}
+    size_t operator()(void* to, size_t size, size_t items) override {
+        if (size == 0) return 0;
+        items = std::min(items, left / size);
+        std::memcpy(to, at, items * size);
+        at += items * size;
+        left -= items * size;
+        return items;
+    }
+};
+
+constexpr uint8_t HAS_OWN = 1, HAS_NEAR = 2;
+
+}  // namespace
+
+extern "C" {
+
+// Rows without any; `factory`: of the approximate index, or null.
+int freshet_rows_new(Rows** out, int64_t dim, int euclid, const char* factory, char* error, size_t room) {
+    return guarded(error, room, [&] {
+        auto metric = euclid ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT;
+        auto rows = std::make_unique<Rows>();
+        if (factory) {
+            rows->near.reset(faiss::index_factory(static_cast<int>(dim), factory, metric));
+        }
+        rows->settle();
+        if (!rows->flat) {
+            rows->own = std::make_unique<faiss::IndexFlat>(dim, metric);
+            rows->settle();
+        }
+        *out = rows.release();
+    });
+}
+
+void freshet_rows_free(Rows* rows) { delete rows; }
+
+// Adds rows; an approximate index with a storage of its own gets them with `freshet_rows_build`.
+int freshet_rows_add(Rows* rows, int64_t n, const float* vectors, char* error, size_t room) {
+    return guarded(error, room, [&] {
+        faiss::Index* to = rows->shares() ? rows->near.get() : rows->own.get();
+        to->add(n, vectors);
+    });
+}
+
+// Makes the approximate index of all rows, if it does not have them already.
+int freshet_rows_build(Rows* rows, char* error, size_t room) {
+    return guarded(error, room, [&] {
+        if (!rows->near || rows->shares()) return;
+        const float* vectors = rows->flat->get_xb();
+        if (!rows->near->is_trained) rows->near->train(rows->flat->ntotal, vectors);
+        rows->near->add(rows->flat->ntotal, vectors);
+    });
+}
+
+const float* freshet_rows_data(const Rows* rows) { return rows->flat->get_xb(); }
+int64_t freshet_rows_len(const Rows* rows) { return rows->flat->ntotal; }
+
+// The `k` nearest rows with their distances, −1 where there is none; `bits`: those that may be found, or null for all.
+// `near`: by the approximate index, with `ef` and `nprobe`.
+int freshet_rows_search(const Rows* rows, const float* probe, int64_t k, const uint8_t* bits, size_t bytes, int near,
+                        int ef, int64_t nprobe, float* distances, int64_t* labels, char* error, size_t room) {
+    return guarded(error, room, [&] {
+        faiss::IDSelectorBitmap allowed(bytes, bits);
+        faiss::IDSelector* selector = bits ? &allowed : nullptr;
+        if (!near) {
+            faiss::SearchParameters params;
+            params.sel = selector;
+            rows->flat->search(1, probe, k, distances, labels, &params);
+            return;
+        }
+        const faiss::Index* index = rows->near.get();
+        const auto* outer = dynamic_cast<const faiss::IndexPreTransform*>(index);
+        const faiss::Index* inner = outer ? outer->index : index;
+        faiss::SearchParametersHNSW graph;
+        graph.sel = selector;
+        graph.efSearch = ef;
+        faiss::SearchParametersIVF cells;
+        cells.sel = selector;
+        cells.nprobe = static_cast<size_t>(nprobe);
+        bool is_graph = dynamic_cast<const faiss::IndexHNSW*>(inner) != nullptr;
+        faiss::SearchParametersPreTransform params;
+        params.index_params = is_graph ? static_cast<faiss::SearchParameters*>(&graph) : &cells;
+        index->search(1, probe, k, distances, labels, outer ? &params : params.index_params);
+    });
+}
+
+// Inner products or squared distances of given rows, with the same kernel that scans of all rows use.
+void freshet_rows_compare(const Rows* rows, const float* probe, size_t n, const uint32_t* which, float* to) {
+    size_t dim = rows->flat->d;
+    const float* data = rows->flat->get_xb();
+    bool euclid = rows->flat->metric_type == faiss::METRIC_L2;
+    // Rows lie apart: the next ones are fetched while one is computed.
+    constexpr size_t AHEAD = 4, LINE = 16;
+    for (size_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) {
+            const float* next = data + which[i + AHEAD] * dim;
+            for (size_t at = 0; at < dim; at += LINE) __builtin_prefetch(next + at);
+        }
+        const float* row = data + which[i] * dim;
+        to[i] = euclid ? faiss::fvec_L2sqr(probe, row, dim) : faiss::fvec_inner_product(probe, row, dim);
+    }
+}
+
+// All of it as bytes, to be freed with `freshet_bytes_free`.
+int freshet_rows_write(const Rows* rows, faiss::VectorIOWriter** out, const uint8_t** data, size_t* len, char* error,
+                       size_t room) {
+    return guarded(error, room, [&] {
+        auto writer = std::make_unique<faiss::VectorIOWriter>();
+        uint8_t parts = (rows->own ? HAS_OWN : 0) | (rows->near ? HAS_NEAR : 0);
+        (*writer)(&parts, 1, 1);
+        if (rows->own) faiss::write_index(rows->own.get(), writer.get());
+        if (rows->near) faiss::write_index(rows->near.get(), writer.get());
+        *data = writer->data.data();
+        *len = writer->data.size();
+        *out = writer.release();
+    });
+}
+
+void freshet_bytes_free(faiss::VectorIOWriter* bytes) { delete bytes; }
+
+// Reads what was written; `dim` and `euclid` must be those of the field.
+int freshet_rows_read(Rows** out, int64_t dim, int euclid, const uint8_t* data, size_t len, char* error, size_t room) {
+    return guarded(error, room, [&] {
+        auto metric = euclid ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT;
+        Slice reader(data, len);
+        uint8_t parts = 0;
+        if (reader(&parts, 1, 1) != 1) throw std::runtime_error("no bytes");
+        auto rows = std::make_unique<Rows>();
+        if (parts & HAS_OWN) {
+            std::unique_ptr<faiss::Index> read(faiss::read_index(&reader));
+            if (!dynamic_cast<faiss::IndexFlat*>(read.get())) throw std::runtime_error("rows are not flat");
+            rows->own.reset(static_cast<faiss::IndexFlat*>(read.release()));
+        }
+        if (parts & HAS_NEAR) rows->near.reset(faiss::read_index(&reader));
+        rows->settle();
+        if (!rows->flat || reader.left) throw std::runtime_error("rows are missing, or too many bytes");
+        bool fits = rows->flat->d == dim && rows->flat->metric_type == metric;
+        bool whole = !rows->near || (rows->near->d == dim && rows->near->ntotal == rows->flat->ntotal);
+        if (!fits || !whole) throw std::runtime_error("rows of another field");
+        *out = rows.release();
+    });
+}
+
+}  // extern "C"
