@@ -24,7 +24,7 @@ impl Raw {
         // SAFETY: the index is written by the first call; FAISS copies rows · dim values.
         unsafe {
             omp_set_num_threads(1);
-            let (name, metric) = (c"HNSW32".as_ptr(), ffi::FaissMetricType::METRIC_INNER_PRODUCT);
+            let (name, metric) = (c"HNSW32".as_ptr(), ffi::FaissMetricType_METRIC_INNER_PRODUCT);
             assert_eq!(ffi::faiss_index_factory(&raw mut index, dim as i32, name, metric), 0);
             assert_eq!(ffi::faiss_Index_add(index, vectors.len() as i64, flat.as_ptr()), 0);
         }

@@ -94,7 +94,7 @@ fn shares(rows: usize) -> impl Iterator<Item = (f64, Bits)> {
 
 #[test]
 fn recall_holds_for_every_share_of_visible_rows() {
-    let (rows, dim, probes) = (6000, 32, 25);
+    let (rows, dim, probes) = (12_000, 32, 40);
     let mut vectors = clustered(rows + probes, dim, 1);
     let probes = vectors.split_off(rows);
     for (factory, metric) in [
