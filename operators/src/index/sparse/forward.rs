@@ -1,0 +1,165 @@
+//! The vectors by row.
+
+use freshet_schemas::SparseVector;
+
+use super::weigh::Weighing;
+use crate::index::rows::Row;
+
+/// Weights, small whole numbers where all are.
+#[derive(Debug)]
+pub(super) enum Weights {
+    /// Counts below 256.
+    Counts(Vec<u8>),
+    /// Anything.
+    Any(Vec<f32>),
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self::Counts(Vec::new())
+    }
+}
+
+impl Weights {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a small count")]
+    pub(super) fn push(&mut self, weight: f32) {
+        match self {
+            // Not −0, which would come back as 0.
+            Self::Counts(counts) if f32::from(weight as u8).to_bits() == weight.to_bits() => {
+                counts.push(weight as u8);
+            }
+            Self::Counts(counts) => {
+                let mut any: Vec<f32> = counts.iter().map(|&count| f32::from(count)).collect();
+                any.push(weight);
+                *self = Self::Any(any);
+            }
+            Self::Any(weights) => weights.push(weight),
+        }
+    }
+
+    pub(super) fn get(&self, place: usize) -> f32 {
+        match self {
+            Self::Counts(counts) => f32::from(counts[place]),
+            Self::Any(weights) => weights[place],
+        }
+    }
+
+    pub(super) fn shrink(&mut self) {
+        match self {
+            Self::Counts(counts) => counts.shrink_to_fit(),
+            Self::Any(weights) => weights.shrink_to_fit(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Counts(counts) => counts.capacity(),
+            Self::Any(weights) => weights.capacity() * size_of::<f32>(),
+        }
+    }
+}
+
+/// Terms by number and weights of each row, in the order of the terms, and its length.
+#[derive(Debug, Default)]
+pub(super) struct Forward {
+    ends: Vec<u32>,
+    pub(super) terms: Vec<u32>,
+    pub(super) weights: Weights,
+    lengths: Vec<f64>,
+}
+
+impl Forward {
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Adds a row.
+    pub(super) fn push(&mut self, row: impl Iterator<Item = (u32, f32)>) {
+        let mut length = 0.0;
+        for (term, weight) in row {
+            self.terms.push(term);
+            self.weights.push(weight);
+            length += f64::from(weight);
+        }
+        self.ends.push(self.terms.len() as u32);
+        self.lengths.push(length);
+    }
+
+    pub(super) fn range(&self, row: Row) -> std::ops::Range<usize> {
+        let row = row as usize;
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start as usize..self.ends[row] as usize
+    }
+
+    /// Terms and weights of a row.
+    pub(super) fn row(&self, row: Row) -> impl Iterator<Item = (u32, f32)> + '_ {
+        self.range(row).map(|place| (self.terms[place], self.weights.get(place)))
+    }
+
+    pub(super) fn length(&self, row: Row) -> f64 {
+        self.lengths[row as usize]
+    }
+
+    /// The row as it came.
+    pub(super) fn vector(&self, terms: &[u64], row: Row) -> SparseVector {
+        let (indices, values) = self.row(row).map(|(term, weight)| (terms[term as usize], weight)).unzip();
+        SparseVector { indices, values }
+    }
+
+    /// Score of a row whose terms ascend by value, not by number.
+    pub(super) fn score(
+        &self,
+        terms: &[u64],
+        probe: &[(u64, f64)],
+        weighing: &Weighing,
+        row: Row,
+    ) -> Option<f64> {
+        let range = self.range(row);
+        let length = self.length(row);
+        let mut score = None;
+        for &(term, query_weight) in probe {
+            let of_row = &self.terms[range.clone()];
+            let Ok(place) = of_row.binary_search_by_key(&term, |&number| terms[number as usize]) else {
+                continue;
+            };
+            let weight = f64::from(self.weights.get(range.start + place));
+            score = Some(score.unwrap_or(0.0) + query_weight * weighing.share(weight, length));
+        }
+        score
+    }
+
+    /// Score of a row whose terms ascend by number: `located` are numbers and query weights, ascending.
+    pub(super) fn score_located(&self, located: &[(u32, f64)], weighing: &Weighing, row: Row) -> Option<f64> {
+        let range = self.range(row);
+        let length = self.length(row);
+        let mut rest = &self.terms[range.clone()];
+        let mut start = range.start;
+        let mut score = None;
+        for &(term, query_weight) in located {
+            let before = if rest.len() <= 64 {
+                rest.iter().position(|&other| other >= term).unwrap_or(rest.len())
+            } else {
+                rest.partition_point(|&other| other < term)
+            };
+            (start, rest) = (start + before, &rest[before..]);
+            if rest.first() == Some(&term) {
+                let weight = f64::from(self.weights.get(start));
+                score = Some(score.unwrap_or(0.0) + query_weight * weighing.share(weight, length));
+            }
+        }
+        score
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.ends.shrink_to_fit();
+        self.terms.shrink_to_fit();
+        self.weights.shrink();
+        self.lengths.shrink_to_fit();
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        (self.ends.capacity() + self.terms.capacity()) * size_of::<u32>()
+            + self.weights.bytes()
+            + self.lengths.capacity() * size_of::<f64>()
+    }
+}

@@ -1,0 +1,155 @@
+//! Heads, sealed and merged indexes against sums written out.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::index::bits::Bits;
+use crate::index::{Scoring, TokenCoding};
+use freshet_schemas::{Params, VectorKind};
+use std::borrow::Cow;
+
+fn spec(scoring: Scoring) -> FieldSpec {
+    FieldSpec {
+        name: "sparse".into(),
+        kind: VectorKind::Sparse,
+        size: 0,
+        scoring,
+        metric: crate::index::Metric::Dot,
+        factory: String::new(),
+        coding: TokenCoding::Int8,
+    }
+}
+
+const BM25: Scoring = Scoring::Bm25 { k1: 1.2, b: 0.75 };
+
+/// Terms that are hashes, ascending with their number.
+fn term(number: u64) -> u64 {
+    number * 0x0001_0000_0001
+}
+
+fn vector(terms: &std::collections::BTreeMap<u64, f32>) -> SparseVector {
+    SparseVector {
+        indices: terms.keys().map(|&number| term(number)).collect(),
+        values: terms.values().copied().collect(),
+    }
+}
+
+/// The formulas of the module, row by row.
+fn expected(
+    vectors: &[SparseVector],
+    scoring: Scoring,
+    terms: &[(u64, f64)],
+    mean: f64,
+    visible: &RowSet<'_>,
+    want: usize,
+) -> Vec<RowHit> {
+    let mut hits = Vec::new();
+    for row in visible.to_vec() {
+        let vector = &vectors[row as usize];
+        let length: f64 = vector.values.iter().map(|&v| f64::from(v)).sum();
+        let mut score = None;
+        for &(term, query_weight) in terms {
+            let Ok(place) = vector.indices.binary_search(&term) else { continue };
+            let weight = f64::from(vector.values[place]);
+            let share = match scoring {
+                Scoring::Dot => weight,
+                Scoring::Bm25 { k1, b } => {
+                    let (k1, b) = (f64::from(k1), f64::from(b));
+                    let share = weight / (weight + k1 * (1.0 - b + b * length / mean));
+                    if share.is_finite() { share } else { 0.0 }
+                }
+            };
+            score = Some(score.unwrap_or(0.0) + query_weight * share);
+        }
+        hits.extend(score.map(|score| RowHit { row, score }));
+    }
+    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
+    hits.truncate(want);
+    hits
+}
+
+fn sorted(mut hits: Vec<RowHit>, want: usize) -> Vec<RowHit> {
+    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
+    hits.truncate(want);
+    hits
+}
+
+fn row(scoring: Scoring) -> BoxedStrategy<SparseVector> {
+    let weight = match scoring {
+        Scoring::Bm25 { .. } => prop_oneof![9 => (1u8..4).prop_map(f32::from), 1 => Just(300.0)].boxed(),
+        Scoring::Dot => prop_oneof![Just(0.5f32), Just(1.0), Just(-0.25), 0.0f32..2.0].boxed(),
+    };
+    // Few frequent terms and many rare ones: lists of many blocks and of a few rows.
+    let number = prop_oneof![4 => 0u64..4, 2 => 4u64..40, 1 => 40u64..400];
+    prop::collection::btree_map(number, weight, 0..7).prop_map(|terms| vector(&terms)).boxed()
+}
+
+fn case() -> impl Strategy<Value = (Scoring, Vec<SparseVector>)> {
+    let of =
+        |scoring| prop::collection::vec(row(scoring), 1..900).prop_map(move |vectors| (scoring, vectors));
+    prop_oneof![of(BM25), of(Scoring::Dot), of(Scoring::Bm25 { k1: 0.9, b: 0.0 })]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Whatever is pruned, the best rows and every bit of their scores are those of the formulas: in heads, in sealed
+    /// indexes and in merged ones, whatever is visible.
+    #[test]
+    fn finds_what_the_formulas_say(
+        (scoring, vectors) in case(),
+        parts in 1usize..4,
+        seed in any::<u64>(),
+        queries in prop::collection::vec((prop::collection::btree_map(prop_oneof![0u64..6, 4u64..50, 40u64..420], 0.01f64..3.0, 1..6), 0.5f64..9.0, 1usize..30, 0u8..5), 1..8),
+    ) {
+        let spec = spec(scoring);
+        let mut state = seed;
+        let mut chance = || { state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407); state >> 33 };
+        let mut heads: Vec<SparseRows> = (0..parts).map(|_| SparseRows::head(&spec).expect("a head")).collect();
+        let mut picks = Vec::new();
+        let mut merged = Vec::new();
+        let mut of_first = Vec::new();
+        for vector in &vectors {
+            let part = chance() as usize % parts;
+            let row = heads[part].len() as Row;
+            heads[part].push(vector).expect("a vector that fits");
+            if part == 0 { of_first.push(vector.clone()); }
+            if chance() % 5 > 0 {
+                picks.push(Pick { from: part as u32, row });
+                merged.push(vector.clone());
+            }
+        }
+        let from: Vec<&SparseRows> = heads.iter().collect();
+        let sealed = SparseRows::seal(&spec, &from, &picks).expect("a sealed index");
+        let all: Vec<Pick> = (0..sealed.len() as Row).map(|row| Pick { from: 0, row }).collect();
+        let again = SparseRows::seal(&spec, &[&sealed], &all).expect("a sealed index");
+        for (number, vector) in merged.iter().enumerate() {
+            prop_assert_eq!(&sealed.vector(number as Row), vector);
+            prop_assert_eq!(&again.vector(number as Row), vector);
+        }
+        let params = Params::default();
+        for (index, vectors) in [(&heads[0], &of_first), (&sealed, &merged), (&again, &merged)] {
+            index.check();
+            for (terms, mean, want, hidden) in &queries {
+                let terms: Vec<(u64, f64)> = terms.iter().map(|(&number, &weight)| (term(number), weight)).collect();
+                let mut bits = Bits::all(vectors.len());
+                (0..vectors.len() as Row).filter(|row| (row * 7 + 3) % 5 < u32::from(*hidden)).for_each(|row| bits.remove(row));
+                let visible = RowSet::of(Cow::Borrowed(&bits));
+                let probe = Probe::Sparse { terms: terms.clone(), length_mean: *mean };
+                let right = expected(vectors, scoring, &terms, *mean, &visible, usize::MAX);
+                let search = Search { probe: &probe, visible: &visible, want: *want, above: f64::NEG_INFINITY, params: &params };
+                let found = index.search(&search).expect("a probe that fits");
+                let best: Vec<RowHit> = right.iter().take(*want).copied().collect();
+                prop_assert_eq!(&sorted(found.hits.clone(), *want), &best);
+                prop_assert!(!found.all || found.hits.len() == right.len());
+                prop_assert_eq!(sorted(index.scan(&probe, &visible).expect("a probe"), usize::MAX), right.clone());
+                // A score that is known already leaves out only what is worse.
+                if let Some(middle) = best.get(best.len() / 2) {
+                    let found = index.search(&Search { above: middle.score, ..search }).expect("a probe that fits");
+                    let useful = |hits: Vec<RowHit>| -> Vec<RowHit> { hits.into_iter().filter(|hit| hit.score >= middle.score).collect() };
+                    prop_assert_eq!(useful(sorted(found.hits, *want)), useful(best.clone()));
+                }
+            }
+        }
+    }
+}
