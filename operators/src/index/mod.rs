@@ -15,7 +15,6 @@ pub mod bits;
 pub mod check;
 pub mod dense;
 pub mod exact;
-pub mod maxsim;
 pub mod multi;
 pub mod payload;
 pub mod rows;

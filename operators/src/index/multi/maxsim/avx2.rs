@@ -8,8 +8,7 @@ use std::arch::x86_64::{
     _mm256_setzero_si256,
 };
 
-use super::{TILE, best_of};
-use crate::index::TokenMatrix;
+use super::{TILE, Tokens, best_of};
 
 /// Document tokens per pass: with `TILE` query tokens, 8 running sums in registers.
 const PAIR: usize = 2;
@@ -19,8 +18,8 @@ const STEP: usize = 16;
 
 /// For each query token of a tile its best dot product with a token of the document.
 #[target_feature(enable = "avx2")]
-pub(super) fn best_dots(tile: &[i16], document: &TokenMatrix) -> [f32; TILE] {
-    let dim = document.dim;
+pub(super) fn best_dots(tile: &[i16], document: Tokens<'_>) -> [f32; TILE] {
+    let dim = tile.len() / TILE;
     let mut best = [f32::NEG_INFINITY; TILE];
     for (codes, scales) in document.codes.chunks(PAIR * dim).zip(document.scales.chunks(PAIR)) {
         let (first, second) = codes.split_at(dim);
