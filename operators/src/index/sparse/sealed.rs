@@ -7,6 +7,9 @@ use super::{Form, SparseRows};
 use crate::index::Scoring;
 use crate::index::rows::{Pick, Row};
 
+/// Weights below might vanish in f32 when they are multiplied.
+const WEIGHT_MIN: f32 = 1e-12;
+
 /// Postings of one term.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct List {
@@ -49,10 +52,12 @@ pub(super) struct Sealed {
     packed: Vec<u8>,
     tail_rows: Vec<Row>,
     tail_weights: Weights,
+    /// Lengths of the rows, rounded: enough for bounds.
+    pub(super) lengths: Vec<f32>,
     /// Mean length of the rows: what block maxima refer to.
     pub(super) length_mean: f64,
-    /// Whether some weight is negative: then nothing can be pruned.
-    pub(super) negative: bool,
+    /// Whether all weights are greater than next to nothing; if not, nothing can be pruned.
+    pub(super) positive: bool,
 }
 
 /// A block of postings, unpacked.
@@ -110,7 +115,7 @@ impl Sealed {
             forward.push(row.map(|(term, weight)| (numbers[term as usize], weight)));
         }
         forward.shrink();
-        let mut sealed = Self { forward, terms, ..Self::default() };
+        let mut sealed = Self { forward, terms, positive: true, ..Self::default() };
         sealed.invert(scoring);
         sealed
     }
@@ -119,6 +124,7 @@ impl Sealed {
     fn invert(&mut self, scoring: Scoring) {
         let rows = self.forward.len();
         let lengths: f64 = (0..rows as Row).map(|row| self.forward.length(row)).sum();
+        self.lengths = (0..rows as Row).map(|row| self.forward.length(row) as f32).collect();
         self.length_mean = if rows > 0 { lengths / rows as f64 } else { 0.0 };
         // A counting sort by term keeps the rows of each term in order.
         let mut ends = vec![0u32; self.terms.len() + 1];
@@ -158,7 +164,7 @@ impl Sealed {
             };
             let most = above(block.iter().map(share).fold(0.0, f64::max));
             let weights = block.iter().map(|(_, place)| self.forward.weights.get(*place as usize));
-            self.negative |= weights.clone().any(|weight| weight < 0.0);
+            self.positive &= weights.clone().all(|weight| weight > WEIGHT_MIN);
             if block.len() < BLOCK {
                 tail_share_max = most;
                 self.tail_rows.extend(block.iter().map(|(row, _)| *row));
@@ -259,6 +265,7 @@ impl Sealed {
             + self.lists.capacity() * size_of::<List>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.packed.capacity()
+            + self.lengths.capacity() * size_of::<f32>()
             + self.tail_rows.capacity() * (size_of::<Row>() + 1)
     }
 

@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use super::pack::BLOCK;
 use super::sealed::{List, Postings, Sealed};
 use super::weigh::Weighing;
 use crate::index::rows::{Row, RowHit, RowSet, Search};
@@ -15,8 +16,20 @@ use crate::index::rows::{Row, RowHit, RowSet, Search};
 /// Rows of a window: its sums stay in the first cache.
 const WINDOW: usize = 4096;
 
+/// Query weights below might vanish in f32.
+const WEIGHT_MIN: f64 = 1e-12;
+
 /// By how much, relatively, a sum in f32 may fall short.
 const SLACK: f64 = 1e-4;
+
+/// By how much a difference of sums in f32 may be off, relative to the greatest of them.
+const ROUNDING: f32 = 1e-4;
+
+/// A window with fewer postings than one in so many rows is looked through posting by posting.
+const FEW_IN_WINDOW: usize = 16;
+
+/// Sums compared at once.
+const LANES: usize = 32;
 
 /// Below this part of the rows, those that may be found are scored one by one.
 const FEW_PART: usize = 256;
@@ -78,25 +91,30 @@ struct Cursor<'a> {
     weight: f32,
     /// What a share at the index's own mean length is multiplied by for a bound.
     bound: f32,
+    saturation: Option<(f32, f32)>,
     block: usize,
     /// The block that is unpacked.
     unpacked: usize,
     postings: Postings,
+    /// What each of its postings adds, in f32.
+    parts: [f32; BLOCK],
 }
 
 /// No block is unpacked.
 const NOTHING: usize = usize::MAX;
 
 impl<'a> Cursor<'a> {
-    fn new(sealed: &'a Sealed, number: u32, weight: f64, excess: f64) -> Self {
+    fn new(sealed: &'a Sealed, number: u32, weight: f64, weighing: &Weighing) -> Self {
         Self {
             sealed,
             list: sealed.lists[number as usize],
             weight: weight as f32,
-            bound: (weight * excess * (1.0 + SLACK)) as f32,
+            bound: (weight * weighing.excess(sealed.length_mean) * (1.0 + SLACK)) as f32,
+            saturation: weighing.saturation(),
             block: 0,
             unpacked: NOTHING,
             postings: Postings::default(),
+            parts: [0.0; BLOCK],
         }
     }
 
@@ -108,9 +126,10 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn share_max(&self, block: usize) -> f32 {
+    /// The most a posting of a block adds.
+    fn most_of(&self, block: usize) -> f32 {
         let blocks = self.sealed.blocks_of(&self.list);
-        blocks.get(block).map_or(self.list.tail_share_max, |block| block.share_max)
+        blocks.get(block).map_or(self.list.tail_share_max, |block| block.share_max) * self.bound
     }
 
     /// Goes to the first block that reaches to `row` or beyond; whether there is one.
@@ -122,43 +141,94 @@ impl<'a> Cursor<'a> {
         self.last(self.block).is_some_and(|last| last >= row)
     }
 
-    /// The most it adds to a row of `start..end`; `start` has been sought.
+    /// The most it adds to a row before `end`, from the block on that has been sought.
     fn most(&self, end: Row) -> f32 {
         let mut most = 0f32;
         let mut block = self.block;
         while let Some(last) = self.last(block) {
-            most = most.max(self.share_max(block));
+            most = most.max(self.most_of(block));
             if last >= end - 1 {
                 break;
             }
             block += 1;
         }
-        most * self.bound
+        most
     }
 
-    /// Calls with row and weight of the postings in `start..end`; `start` has been sought.
-    fn each(&mut self, start: Row, end: Row, mut each: impl FnMut(Row, f32)) {
-        let mut block = self.block;
+    /// Unpacks a block and works out what its postings add.
+    fn unpack(&mut self, block: usize) {
+        if self.unpacked == block {
+            return;
+        }
+        self.unpacked = block;
+        let Self { sealed, list, weight, saturation, postings, parts, .. } = self;
+        sealed.unpack(list, block, postings);
+        let weights = &postings.weights;
+        match *saturation {
+            None => parts.iter_mut().zip(weights).for_each(|(part, of_row)| *part = *weight * of_row),
+            Some((c, d)) => {
+                for (part, &row) in parts.iter_mut().zip(&postings.rows[..postings.len]) {
+                    *part = sealed.lengths[row as usize];
+                }
+                for (part, of_row) in parts.iter_mut().zip(weights) {
+                    *part = *weight * of_row / (of_row + c + d * *part);
+                }
+            }
+        }
+    }
+
+    /// Adds what its postings in `start..start + sums.len()` add; `start` has been sought. How many there are.
+    fn add(&mut self, start: Row, sums: &mut [f32]) -> usize {
+        let end = start + sums.len() as Row;
+        let (mut block, mut count) = (self.block, 0);
         while let Some(last) = self.last(block) {
-            if self.unpacked != block {
-                self.sealed.unpack(&self.list, block, &mut self.postings);
-                self.unpacked = block;
-            }
+            self.unpack(block);
             let rows = &self.postings.rows[..self.postings.len];
-            let from = rows.partition_point(|&row| row < start);
+            let from = if rows[0] >= start { 0 } else { rows.partition_point(|&row| row < start) };
             let to = if last < end { rows.len() } else { rows.partition_point(|&row| row < end) };
-            for (&row, &weight) in rows[from..to].iter().zip(&self.postings.weights[from..to]) {
-                each(row, weight);
+            for (&row, part) in rows[from..to].iter().zip(&self.parts[from..to]) {
+                sums[(row - start) as usize] += part;
             }
+            count += to - from;
             if last >= end - 1 {
                 break;
             }
             block += 1;
         }
+        count
+    }
+
+    /// The first row of its postings in `start..end` and behind, block by block, for windows with few of them.
+    fn rows(&mut self, start: Row, end: Row, mut each: impl FnMut(Row)) {
+        let mut block = self.block;
+        while let Some(last) = self.last(block) {
+            self.unpack(block);
+            let rows = &self.postings.rows[..self.postings.len];
+            rows.iter().filter(|row| (start..end).contains(*row)).for_each(|&row| each(row));
+            if last >= end - 1 {
+                break;
+            }
+            block += 1;
+        }
+    }
+
+    /// What it adds to a row, rows ascending from call to call; or `Err` with the most it can, if that is too little.
+    fn part(&mut self, row: Row, least: f32) -> Result<f32, f32> {
+        if !self.seek(row) {
+            return Ok(0.0);
+        }
+        let most = self.most_of(self.block);
+        if most < least {
+            return Err(most);
+        }
+        self.unpack(self.block);
+        let rows = &self.postings.rows[..self.postings.len];
+        Ok(rows.binary_search(&row).map_or(0.0, |place| self.parts[place]))
     }
 }
 
-/// The `want` best visible rows, ties by row; `None` where nothing can be pruned: with negative weights.
+/// The `want` best visible rows, ties by row; `None` where nothing can be pruned: with weights that
+/// are negative or nothing.
 pub(super) fn search(
     sealed: &Sealed,
     terms: &[(u64, f64)],
@@ -166,7 +236,9 @@ pub(super) fn search(
     search: &Search<'_>,
 ) -> Option<Vec<RowHit>> {
     let located = sealed.locate(terms);
-    if sealed.negative || located.iter().any(|&(_, weight)| weight < 0.0) {
+    // What adds nothing, or next to nothing, is still a match.
+    let adds = |&(_, weight): &(u32, f64)| weight > WEIGHT_MIN;
+    if !sealed.positive || !weighing.saturates() || !located.iter().all(adds) {
         return None;
     }
     let mut best = Best { heap: BinaryHeap::new(), want: search.want, needed: search.above };
@@ -177,9 +249,8 @@ pub(super) fn search(
             }
         });
     } else {
-        let excess = weighing.excess(sealed.length_mean);
-        let mut cursors: Vec<Cursor<'_>> =
-            located.iter().map(|&(number, weight)| Cursor::new(sealed, number, weight, excess)).collect();
+        let cursor = |&(number, weight): &(u32, f64)| Cursor::new(sealed, number, weight, weighing);
+        let mut cursors: Vec<Cursor<'_>> = located.iter().map(cursor).collect();
         let mut pass = Pass::new(sealed, &located, weighing, search.visible);
         let mut start = 0;
         while let Some(next) = pass.window(&mut cursors, start, &mut best) {
@@ -195,11 +266,10 @@ struct Pass<'a> {
     located: &'a [(u32, f64)],
     weighing: &'a Weighing,
     visible: &'a RowSet<'a>,
-    saturation: Option<(f32, f32)>,
     /// Per row of the window the sum so far.
     sums: Vec<f32>,
-    /// Rows of the window that have one.
-    touched: [u64; WINDOW / 64],
+    /// Places of the window whose sums may be enough.
+    enough: Vec<u16>,
     /// Per term of the window the most it adds, and its place; ascending.
     most: Vec<(f32, usize)>,
 }
@@ -216,9 +286,8 @@ impl<'a> Pass<'a> {
             located,
             weighing,
             visible,
-            saturation: weighing.saturation(),
             sums: vec![0.0; WINDOW],
-            touched: [0; WINDOW / 64],
+            enough: Vec::new(),
             most: Vec::with_capacity(located.len()),
         }
     }
@@ -241,73 +310,94 @@ impl<'a> Pass<'a> {
         self.most.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let reach = best.reach();
         let mut least = 0;
-        let mut sum = 0f32;
+        let mut rest = 0f32;
         for &(most, _) in &self.most {
-            if sum + most >= reach {
+            if rest + most >= reach {
                 break;
             }
-            sum += most;
+            rest += most;
             least += 1;
         }
         if least < self.most.len() {
-            self.add(cursors, least, start, end);
-            self.collect(cursors, least, start, best);
+            self.add(cursors, least, start, end, reach - rest);
+            self.collect(cursors, least, rest, start, best);
         }
         Some(end)
     }
 
-    /// Adds up the postings of all terms but the least.
-    fn add(&mut self, cursors: &mut [Cursor<'_>], least: usize, start: Row, end: Row) {
-        let Self { sums, touched, saturation, sealed, .. } = self;
-        for &(_, place) in &self.most[least..] {
-            let cursor = &mut cursors[place];
-            let weight = cursor.weight;
-            let mut touch = |row: Row, part: f32| {
-                let place = (row - start) as usize;
-                sums[place] += part;
-                touched[place / 64] |= 1 << (place % 64);
-            };
-            match *saturation {
-                None => cursor.each(start, end, |row, of_row| touch(row, weight * of_row)),
-                Some((c, d)) => cursor.each(start, end, |row, of_row| {
-                    let length = sealed.forward.length(row) as f32;
-                    touch(row, weight * of_row / (of_row + c + d * length));
-                }),
+    /// Adds up the postings of all terms but the least, and finds where the sums are enough.
+    fn add(&mut self, cursors: &mut [Cursor<'_>], least: usize, start: Row, end: Row, enough: f32) {
+        let sums = &mut self.sums[..(end - start) as usize];
+        let greatest = &self.most[least..];
+        let count: usize = greatest.iter().map(|&(_, place)| cursors[place].add(start, sums)).sum();
+        self.enough.clear();
+        // Every posting adds something: a row without any has a sum of 0.
+        let enough = enough.max(f32::MIN_POSITIVE);
+        if count > sums.len() / FEW_IN_WINDOW {
+            for (number, some) in sums.chunks_mut(LANES).enumerate() {
+                if some.iter().map(|sum| u32::from(*sum >= enough)).sum::<u32>() > 0 {
+                    let places = (0..).zip(some.iter()).filter(|(_, sum)| **sum >= enough);
+                    self.enough.extend(places.map(|(place, _): (u16, _)| (number * LANES) as u16 + place));
+                }
             }
+            return;
         }
+        for &(_, place) in greatest {
+            cursors[place].rows(start, end, |row| {
+                let place = (row - start) as usize;
+                if sums[place] >= enough {
+                    self.enough.push(place as u16);
+                } else {
+                    sums[place] = 0.0;
+                }
+            });
+        }
+        self.enough.sort_unstable();
+        self.enough.dedup();
     }
 
     /// Scores the rows that can reach the needed score.
-    fn collect(&mut self, cursors: &mut [Cursor<'_>], least: usize, start: Row, best: &mut Best) {
+    fn collect(&mut self, cursors: &mut [Cursor<'_>], least: usize, rest: f32, start: Row, best: &mut Best) {
         let mut reach = best.reach();
-        let rest: f32 = self.most[..least].iter().map(|(most, _)| most).sum();
-        for word in 0..WINDOW / 64 {
-            let mut bits = std::mem::take(&mut self.touched[word]);
-            while bits != 0 {
-                let place = word * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                let sum = std::mem::take(&mut self.sums[place]);
-                let row = start + place as Row;
-                if sum + rest < reach || !self.visible.contains(row) {
-                    continue;
-                }
-                if least > 0 && sum + of_blocks(&self.most[..least], cursors, row) < reach {
-                    continue;
-                }
-                if let Some(score) = self.sealed.forward.score_located(self.located, self.weighing, row) {
-                    best.offer(RowHit { row, score });
-                    reach = best.reach();
-                }
+        for &place in &self.enough {
+            let sum = self.sums[place as usize];
+            let row = start + Row::from(place);
+            if sum + rest < reach || !self.visible.contains(row) {
+                continue;
+            }
+            if !can_reach(&self.most[..least], cursors, row, sum, rest, reach) {
+                continue;
+            }
+            if let Some(score) = self.sealed.forward.score_located(self.located, self.weighing, row) {
+                best.offer(RowHit { row, score });
+                reach = best.reach();
             }
         }
+        self.sums.fill(0.0);
     }
 }
 
-/// The most that some terms add to a row, by its own blocks. Rows come ascending.
-fn of_blocks(terms: &[(f32, usize)], cursors: &mut [Cursor<'_>], row: Row) -> f32 {
-    let most = |&(_, place): &(f32, usize)| {
-        let cursor = &mut cursors[place];
-        if cursor.seek(row) { cursor.share_max(cursor.block) * cursor.bound } else { 0.0 }
-    };
-    terms.iter().map(most).sum()
+/// Whether the least terms, which together add `rest` at most, may lift a row from `sum` to what it needs. Rows come
+/// ascending.
+fn can_reach(
+    least: &[(f32, usize)],
+    cursors: &mut [Cursor<'_>],
+    row: Row,
+    mut sum: f32,
+    mut rest: f32,
+    reach: f32,
+) -> bool {
+    for &(most, place) in least.iter().rev() {
+        rest -= most;
+        // What the terms before leave over is enough, or this one has to bring the difference. A little is lost when
+        // sums are taken apart again.
+        match cursors[place].part(row, reach - sum - rest - most * ROUNDING) {
+            Ok(part) => sum += part,
+            Err(_) => return false,
+        }
+        if sum + rest + most * ROUNDING < reach {
+            return false;
+        }
+    }
+    true
 }

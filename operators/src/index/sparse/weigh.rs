@@ -37,6 +37,11 @@ impl Weighing {
         }
     }
 
+    /// Whether every share of a positive weight is positive.
+    pub(super) fn saturates(&self) -> bool {
+        matches!(self.scoring, Scoring::Dot) || (self.length_mean > 1e-6 && self.length_mean < 1e12)
+    }
+
     /// By how much a share may exceed the one at another mean length.
     ///
     /// With c = reference / mean < 1, k1 · (1 − b + b · length / mean) ≥ c · k1 · (1 − b + b · length / reference), and
