@@ -22,7 +22,7 @@ pub use answer::{Answer, AsOf, FusionScore, Leg, Point, RerankScore};
 pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec};
 pub use fault::{Fault, FaultCode};
 pub use filter::{
-    Bounds, Condition, FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, Filter, MatchValue, MinShould, Test,
+    Bounds, Condition, FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, Filter, MatchValue, MinShould, Test, is_path,
     microseconds, values, words,
 };
 pub use query::{

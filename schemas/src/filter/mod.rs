@@ -6,7 +6,7 @@ mod matches;
 mod parse;
 
 pub use matches::{microseconds, values, words};
-pub use parse::{FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX};
+pub use parse::{FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, is_path};
 
 use serde::{Deserialize, Serialize};
 

@@ -139,15 +139,19 @@ fn key(fields: &Fields<'_>) -> Result<String, Fault> {
     let Some(key) = fields.str("key")? else {
         return Err(invalid(fields.path("key"), "missing: name the payload field"));
     };
-    let is_step = |step: &str| {
-        let name = step.trim_end_matches("[]");
-        !name.is_empty() && !name.contains(['[', ']'])
-    };
-    if key.split('.').all(is_step) {
+    if is_path(key) {
         return Ok(key.to_owned());
     }
     let value = Value::from(key);
     Err(fields.unlike("key", &value, "a path such as \"city\", \"address.city\" or \"offers[].price\""))
+}
+
+/// Whether a text is a path of a payload field: `city`, `address.city`, `offers[].price`.
+pub fn is_path(text: &str) -> bool {
+    text.split('.').all(|step| {
+        let name = step.trim_end_matches("[]");
+        !name.is_empty() && !name.contains(['[', ']'])
+    })
 }
 
 fn matching(value: &Value, path: &str) -> Result<Test, Fault> {

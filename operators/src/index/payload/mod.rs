@@ -15,6 +15,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
+pub use freshet_config::PayloadKind;
 use freshet_schemas::{microseconds, values, words};
 use serde_json::Value;
 
@@ -29,23 +30,6 @@ pub struct PayloadField {
     pub path: String,
     /// What its values are.
     pub kind: PayloadKind,
-}
-
-/// What the values of an indexed payload field are. Values of other types are found too, but slower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayloadKind {
-    /// Strings matched whole.
-    Keyword,
-    /// Integers.
-    Integer,
-    /// Numbers.
-    Float,
-    /// Truth values.
-    Bool,
-    /// Times as in RFC 3339.
-    Datetime,
-    /// Texts matched by words.
-    Text,
 }
 
 /// What a filter may have to look up, row by row.
