@@ -191,6 +191,7 @@ impl Default for Config {
             topics: Topics::default(),
             documents: Documents::default(),
             plans: plan.map(|plan| ("default".to_owned(), plan)).into_iter().collect(),
+            payload: BTreeMap::new(),
             vectors,
             embedding: Embedding::default(),
             indexing: Indexing::default(),

@@ -11,6 +11,7 @@ mod connector;
 pub mod defaults;
 mod interpolate;
 mod load;
+mod payload;
 mod plans;
 mod problems;
 mod section;
@@ -41,6 +42,8 @@ pub struct Config {
     pub topics: Topics,
     /// `[documents]`
     pub documents: Documents,
+    /// `[payload]`: indexed payload fields, by path.
+    pub payload: BTreeMap<String, PayloadKind>,
     /// `[vectors.NAME]`, by name.
     pub vectors: BTreeMap<String, VectorField>,
     /// `[plans.NAME]`, by name; `default` is there unless no vector field has a model, so that text finds nothing.
@@ -144,6 +147,23 @@ pub struct Documents {
     /// Tokens that neighbouring chunks share; less than `chunk_tokens`, 0 without it. Default 40, at
     /// most a fifth of `chunk_tokens`.
     pub chunk_overlap: usize,
+}
+
+/// What the values of an indexed payload field are. Values of other types are found too, but slower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadKind {
+    /// Strings matched whole.
+    Keyword,
+    /// Integers.
+    Integer,
+    /// Numbers.
+    Float,
+    /// Truth values.
+    Bool,
+    /// Times as in RFC 3339.
+    Datetime,
+    /// Texts matched by words.
+    Text,
 }
 
 /// `[vectors.NAME]`

@@ -9,7 +9,7 @@ use toml::Table;
 use crate::interpolate::{Env, interpolate};
 use crate::problems::Problems;
 use crate::section::Section;
-use crate::{Config, ConfigErrors, VectorField, connector, plans, sections, vectors};
+use crate::{Config, ConfigErrors, VectorField, connector, payload, plans, sections, vectors};
 
 impl Config {
     /// Reads a file, with variables from the environment.
@@ -72,6 +72,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
     let connector = connector::read(top.section("connector"));
     let topics = sections::topics(top.section("topics"));
     let documents = sections::documents(top.section("documents"));
+    let payload = payload::read(top.section("payload"));
     let (vectors, broken) = vectors::read(top.section("vectors"));
     let embedding = sections::embedding(top.section("embedding"));
     let indexing = sections::indexing(top.section("indexing"));
@@ -93,6 +94,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
         connector,
         topics,
         documents,
+        payload,
         vectors,
         plans,
         embedding,

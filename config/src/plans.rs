@@ -75,6 +75,7 @@ pub fn default_plan(vectors: &BTreeMap<String, VectorField>, limits: &QueryLimit
         using: Some(using),
         limit: LEG_LIMIT.min(limits.limit_max),
         params: Params::default(),
+        filter: None,
     };
     let searches = [first(VectorKind::Dense), first(VectorKind::Sparse)];
     let mut legs: Vec<Node> = searches.into_iter().flatten().map(|name| leg(name, Vec::new())).collect();
@@ -90,6 +91,7 @@ pub fn default_plan(vectors: &BTreeMap<String, VectorField>, limits: &QueryLimit
             using: None,
             limit,
             params: Params::default(),
+            filter: None,
         }),
     }
 }

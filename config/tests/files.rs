@@ -24,7 +24,7 @@ fn read(name: &str) -> String {
 
 fn leg(using: &str, prefetch: Vec<Node>) -> Node {
     let using = Some(using.to_owned());
-    Node { prefetch, query: None, using, limit: 100, params: Params::default() }
+    Node { prefetch, query: None, using, limit: 100, params: Params::default(), filter: None }
 }
 
 /// The default plan of the design.
@@ -37,6 +37,7 @@ fn three_legs() -> Node {
         using: None,
         limit: 10,
         params: Params::default(),
+        filter: None,
     }
 }
 

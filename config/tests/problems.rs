@@ -44,7 +44,7 @@ fn all_problems_come_at_once_in_the_order_of_the_sections() {
             "queries.limit_max: \"many\" is not an integer",
             "plans.p.using: vector \"nope\" is not configured; known: \"v\"",
             "snapshot: unknown key; known: \"pipeline\", \"connector\", \"topics\", \"documents\", \
-             \"vectors\", \"embedding\", \"indexing\", \"queries\", \"plans\", \"models\", \"snapshots\", \"http\"; \
+             \"payload\", \"vectors\", \"embedding\", \"indexing\", \"queries\", \"plans\", \"models\", \"snapshots\", \"http\"; \
              did you mean \"snapshots\"?",
         ],
     );
@@ -295,7 +295,7 @@ fn plans_are_checked_like_queries() {
         (
             "prefetch = [{ using = 'dense', foo = 1 }]\nquery = { fusion = 'dbsf' }",
             "prefetch[0].foo: unknown field \"foo\"; known: \"prefetch\", \"query\", \"using\", \
-             \"limit\", \"params\"",
+             \"limit\", \"params\", \"filter\"",
         ),
         (
             "using = 'dense'\nquery = [1.0]",
@@ -325,4 +325,28 @@ fn a_plan_may_use_a_field_that_is_broken_itself() {
         "[vectors.v]\nkind = 'dense'\nmodel = 'm'\nsize = 3\n[plans.p]\nusing = 'v'",
         &["vectors.v.size: the model tells the size; give \"model\" or \"size\""],
     );
+}
+
+#[test]
+fn payload_fields_are_paths_with_a_kind() {
+    let known = "\"keyword\", \"integer\", \"float\", \"bool\", \"datetime\", \"text\"";
+    check(
+        "[payload]\ncity = 'keywrd'\nn = 3\n'a..b' = 'text'\na.b = 'int'\n'a.c' = 'text'\n[payload.a.d]\ne = []\n",
+        &[
+            &format!("payload.\"a.b\": \"int\" is not one of {known}"),
+            &format!("payload.\"a.d.e\": an array is not one of {known}"),
+            "payload.\"a..b\": is not a path such as \"city\", \"address.city\" or \"offers[].price\"",
+            &format!("payload.city: \"keywrd\" is not one of {known}; did you mean \"keyword\"?"),
+            &format!("payload.n: 3 is not one of {known}"),
+        ],
+    );
+}
+
+#[test]
+fn payload_fields_stand_by_path() {
+    use freshet_config::PayloadKind::{Datetime, Integer, Keyword};
+    let text = format!("{DENSE}[payload]\ncity = 'keyword'\n'l[].n' = 'integer'\nauthor.born = 'datetime'\n");
+    let config = Config::parse(&text, &|_| None).expect("no problem");
+    let found: Vec<(&str, _)> = config.payload.iter().map(|(path, kind)| (path.as_str(), *kind)).collect();
+    assert_eq!(found, [("author.born", Datetime), ("city", Keyword), ("l[].n", Integer)]);
 }

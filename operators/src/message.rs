@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use freshet_schemas::{AsOf, Document, Fault, Headers, Offset, Partition, Query, Record, SparseVector};
+use freshet_schemas::{
+    AsOf, Document, Fault, Filter, Headers, Offset, Params, Partition, Query, Record, SparseVector,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::index::{Fetched, Hit, Probe, ShardChange, Time};
@@ -220,8 +222,10 @@ pub enum Task {
         probe: Probe,
         /// Most hits.
         k: usize,
-        /// By plain scan.
-        exact: bool,
+        /// Search parameters.
+        params: Params,
+        /// Which documents may be found.
+        filter: Option<Filter>,
     },
     /// Scores of those candidates that live there.
     Score {

@@ -9,6 +9,7 @@ use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, load};
+use freshet_operators::index::payload::PayloadField;
 use freshet_operators::index::segment::{Segment, SegmentSpec};
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit};
 use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCoding};
@@ -97,7 +98,9 @@ impl Setup {
         };
         let segments = SegmentSpec {
             fields: fields.iter().map(|field| field.spec.clone()).collect(),
-            payload: Vec::new(),
+            payload: (config.payload.iter())
+                .map(|(path, &kind)| PayloadField { path: path.clone(), kind })
+                .collect(),
         };
         // Fields that cannot be indexed show here, not with the first document.
         Segment::head(&segments)?;

@@ -21,7 +21,10 @@ mod vector;
 pub use answer::{Answer, AsOf, FusionScore, Leg, Point, RerankScore};
 pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec};
 pub use fault::{Fault, FaultCode};
-pub use filter::{Condition, Filter};
+pub use filter::{
+    Bounds, Condition, FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, Filter, MatchValue, MinShould, Test, is_path,
+    microseconds, values, words,
+};
 pub use query::{
     Ask, Consistency, Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, Query, QueryFault, QueryLimits,
     RRF_K_DEFAULT, WithPayload,

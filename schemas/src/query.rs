@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, Offset, Partition, SparseVector};
+use crate::{Fault, Filter, Offset, Partition, SparseVector};
 
 /// Hits of a query or of a stage that names no limit, as in Qdrant.
 pub const LIMIT_DEFAULT: usize = 10;
@@ -40,6 +40,8 @@ pub struct Query {
     pub id: String,
     /// What is asked.
     pub ask: Ask,
+    /// Which documents may be found by a text through a configured plan. A plan of its own has its filter in its root.
+    pub filter: Option<Filter>,
     /// Hits in the answer, at least 1; default 10.
     pub limit: usize,
     /// What the answer must reflect.
@@ -89,6 +91,8 @@ pub struct Node {
     pub limit: usize,
     /// Search parameters.
     pub params: Params,
+    /// Which documents the searches of this stage and of those below it may find.
+    pub filter: Option<Filter>,
 }
 
 /// What a node searches for or does.

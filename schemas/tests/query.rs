@@ -42,6 +42,7 @@ fn the_simplest_query_is_a_text() {
     let expect = Query {
         id: "q".to_owned(),
         ask: Ask::Text { text: "how".to_owned(), plan: None },
+        filter: None,
         limit: 10,
         consistency: Consistency::Latest,
         with_payload: WithPayload::All,
@@ -109,7 +110,7 @@ fn what_asks_for_nothing_is_accepted() {
                     "params": {"hnsw_ef": 128, "exact": true, "quantization": null}"#;
     assert_eq!(
         plan(fields),
-        Node { params: Params { exact: true, ..Params::default() }, ..search(text("a"), "v") }
+        Node { params: Params { exact: true, hnsw_ef: Some(128), nprobe: None }, ..search(text("a"), "v") }
     );
 }
 
@@ -160,7 +161,7 @@ fn the_id_is_in_the_value_or_in_the_key_and_known_where_it_can_be() {
 
 #[test]
 fn unknown_fields_are_named_with_their_path() {
-    let node = "known: \"prefetch\", \"query\", \"using\", \"limit\", \"params\"";
+    let node = "known: \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"filter\"";
     refused(
         r#""prefetch": [{"query": "a", "using": "v"}, {"query": "a", "using": "v", "foo": 1}],
            "query": {"fusion": "rrf"}"#,
@@ -173,7 +174,7 @@ fn unknown_fields_are_named_with_their_path() {
     refused(
         r#""text": "a", "topk": 3"#,
         "unknown_field @ topk: unknown field \"topk\"; known: \"id\", \"text\", \"plan\", \
-         \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"with_payload\", \
+         \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"filter\", \"with_payload\", \
          \"consistency\", \"standing\", \"explain\", \"offset\", \"with_vector\", \"with_vectors\"",
     );
     let paths = [
@@ -198,7 +199,6 @@ fn unknown_fields_are_named_with_their_path() {
 #[test]
 fn what_qdrant_has_and_freshet_has_not_yet_is_named() {
     let cases = [
-        (r#""text": "a", "filter": {"must": []}"#, "filter"),
         (r#""text": "a", "score_threshold": 0.5"#, "score_threshold"),
         (r#""text": "a", "offset": 10"#, "offset"),
         (r#""text": "a", "with_vector": true"#, "with_vector"),
@@ -211,8 +211,8 @@ fn what_qdrant_has_and_freshet_has_not_yet_is_named() {
         (r#""query": "a", "using": "v", "params": {"quantization": {}}"#, "params.quantization"),
         (r#""query": "a", "using": "v", "params": {"indexed_only": true}"#, "params.indexed_only"),
         (
-            r#""prefetch": [{"query": "a", "using": "v", "filter": {}}], "query": {"fusion": "rrf"}"#,
-            "prefetch[0].filter",
+            r#""prefetch": [{"query": "a", "using": "v", "score_threshold": 1}], "query": {"fusion": "rrf"}"#,
+            "prefetch[0].score_threshold",
         ),
         (r#""query": {"recommend": {}}, "using": "v""#, "query.recommend"),
         (r#""query": {"formula": {}}, "using": "v""#, "query.formula"),
@@ -226,6 +226,22 @@ fn what_qdrant_has_and_freshet_has_not_yet_is_named() {
     refused(
         r#""query": 17, "using": "v""#,
         "invalid_value @ query: a point id as query is not supported yet",
+    );
+}
+
+#[test]
+fn filters_stand_in_every_stage() {
+    let has_id = r#"{"must": {"has_id": ["a"]}}"#;
+    let filter = freshet_schemas::Filter::parse(&serde_json::from_str(has_id).expect("JSON"), "").ok();
+    assert_eq!(query(&format!("\"text\": \"a\", \"filter\": {has_id}")).filter, filter);
+    let below = format!("[{{\"query\": \"a\", \"using\": \"v\", \"filter\": {has_id}}}]");
+    let fused =
+        plan(&format!("\"prefetch\": {below}, \"query\": {{\"fusion\": \"rrf\"}}, \"filter\": {has_id}"));
+    assert_eq!((&fused.filter, &fused.prefetch[0].filter), (&filter, &filter));
+    refused(
+        r#""prefetch": [{"query": "a", "using": "v", "filter": {"must": [{"has_id": [null]}]}}],
+           "query": {"fusion": "rrf"}"#,
+        "invalid_value @ prefetch[0].filter.must[0].has_id[0]: null is not an id: a string or an integer",
     );
 }
 

@@ -35,6 +35,9 @@ chunk_overlap = 2
 threads = 2
 [indexing]
 head_documents = 3
+[payload]
+stars = "integer"
+tags = "keyword"
 [vectors.given]
 kind = "dense"
 size = 4

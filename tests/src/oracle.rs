@@ -10,7 +10,7 @@ use freshet::setup::Setup;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{EmbedJob, Embedding, Priority, Wants};
 use freshet_schemas::{
-    AsOf, Ask, Document, DocumentChange, Fusion, Node, NodeQuery, Query, Record, VectorValue,
+    AsOf, Ask, Document, DocumentChange, Filter, Fusion, Node, NodeQuery, Query, Record, VectorValue,
 };
 
 /// A hit: id and score.
@@ -57,17 +57,24 @@ impl<'a> Oracle<'a> {
                 (self.setup.config.plans[name].clone(), text.clone())
             }
         };
-        let mut list = self.node(&node, &text, &documents);
+        let mut list = self.node(&node, &text, &documents, query.filter.as_ref());
         list.truncate(query.limit);
         list
     }
 
-    fn node(&self, node: &Node, text: &str, documents: &BTreeMap<String, Document>) -> Vec<Scored> {
+    fn node(
+        &self,
+        node: &Node,
+        text: &str,
+        documents: &BTreeMap<String, Document>,
+        above: Option<&Filter>,
+    ) -> Vec<Scored> {
+        let filter = Filter::both(above, node.filter.as_ref());
         let legs: Vec<Vec<Scored>> = node
             .prefetch
             .iter()
             .map(|child| {
-                let mut list = self.node(child, text, documents);
+                let mut list = self.node(child, text, documents, filter.as_ref());
                 list.truncate(child.limit);
                 list
             })
@@ -76,7 +83,12 @@ impl<'a> Oracle<'a> {
             return fused(fusion, &legs);
         }
         let candidates: BTreeMap<String, Document> = if legs.is_empty() {
-            documents.clone()
+            let payload = |document: &Document| serde_json::from_str(&document.payload).expect("JSON");
+            let passes = |id: &str, document: &Document| {
+                filter.as_ref().is_none_or(|filter| filter.matches(id, &payload(document)))
+            };
+            let passing = documents.iter().filter(|(id, document)| passes(id, document));
+            passing.map(|(id, document)| (id.clone(), document.clone())).collect()
         } else {
             let found = |id: &String| legs.iter().flatten().any(|(hit, _)| hit == id);
             documents.iter().filter(|(id, _)| found(id)).map(|(id, d)| (id.clone(), d.clone())).collect()

@@ -90,12 +90,25 @@ fn document(random: &mut Random, id: u64, text: &mut String) -> Record {
     if text.is_empty() || !random.percent(20) {
         *text = words(random, 25);
     }
-    let mut value = json!({"id": format!("d{id:02}"), "text": text, "stars": random.below(3)});
+    let tag = words(random, 1);
+    let mut value = json!({"id": format!("d{id:02}"), "text": text, "stars": random.below(3), "tags": [tag]});
     if random.percent(70) {
         let vector: Vec<i64> = (0..4).map(|_| random.below(7) as i64 - 3).collect();
         value["vectors"] = json!({"given": vector});
     }
     Record { key, value: Some(value.to_string().into_bytes()), ..Record::default() }
+}
+
+fn filter(random: &mut Random) -> Value {
+    match random.below(4) {
+        0 => json!({"must": {"key": "stars", "range": {"gte": random.below(3)}}}),
+        1 => json!({"must_not": [{"key": "stars", "match": {"value": random.below(3)}}]}),
+        2 => json!({"must": {"key": "tags", "match": {"text": words(random, 1)}}}),
+        _ => {
+            let tags: Vec<String> = (0..8).map(|_| words(random, 1)).collect();
+            json!({"should": [{"key": "tags", "match": {"any": tags}}, {"has_id": ["d01", "d05"]}]})
+        }
+    }
 }
 
 fn query(random: &mut Random, number: u64) -> Value {
@@ -120,6 +133,14 @@ fn query(random: &mut Random, number: u64) -> Value {
         }
         _ => json!({"text": text}),
     };
+    if random.percent(40) {
+        query["filter"] = filter(random);
+    }
+    if let Some(stage) = query.get_mut("prefetch").and_then(|stages| stages.get_mut(0))
+        && random.percent(30)
+    {
+        stage["filter"] = filter(random);
+    }
     query["id"] = json!(format!("q{number:03}"));
     query["limit"] = json!(1 + random.below(12));
     query

@@ -63,8 +63,9 @@ impl Execution {
     fn task(&self, stage: &Stage) -> Option<Task> {
         let probe = |input: u16| self.query.probes[usize::from(input)].clone();
         match stage.work {
-            Work::Search { field, input, exact } => {
-                Some(Task::Search { field, probe: probe(input), k: stage.limit, exact })
+            Work::Search { field, input, params, ref filter } => {
+                let filter = filter.clone();
+                Some(Task::Search { field, probe: probe(input), k: stage.limit, params, filter })
             }
             Work::Rescore { field, input } => {
                 Some(Task::Score { field, probe: probe(input), ids: self.candidates(stage) })

@@ -13,6 +13,7 @@ use super::{
     ShardChange, Time, TokenCoding, TokenMatrix,
 };
 
+mod filter;
 mod recall;
 mod script;
 

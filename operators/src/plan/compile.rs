@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    Ask, Fault, FaultCode, Fusion, Node, NodeQuery, Query, VectorKind, VectorSpec, VectorValue,
+    Ask, Fault, FaultCode, Filter, Fusion, Node, NodeQuery, Params, Query, VectorKind, VectorSpec,
+    VectorValue,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,8 +59,10 @@ pub enum Work {
         field: u16,
         /// Number of the input.
         input: u16,
-        /// By plain scan.
-        exact: bool,
+        /// Search parameters.
+        params: Params,
+        /// Which documents may be found: what this leaf and all stages above it ask for.
+        filter: Option<Filter>,
     },
     /// Scores what the stages before found, by another field.
     Rescore {
@@ -108,7 +111,7 @@ impl Plans {
             }
         };
         root.limit = query.limit;
-        let last = compiler.node(&root)?;
+        let last = compiler.node(&root, query.filter.as_ref())?;
         // The root is new unless the whole plan equals one of its own subtrees; then nothing came after it.
         debug_assert_eq!(usize::from(last) + 1, compiler.plan.stages.len());
         Ok(compiler.plan)
@@ -132,14 +135,17 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn node(&mut self, node: &Node) -> Result<u16, Fault> {
-        let from = node.prefetch.iter().map(|child| self.node(child)).collect::<Result<Vec<_>, _>>()?;
+    /// The stage of a node below others that let through `above`.
+    fn node(&mut self, node: &Node, above: Option<&Filter>) -> Result<u16, Fault> {
+        let filter = Filter::both(above, node.filter.as_ref());
+        let children = node.prefetch.iter().map(|child| self.node(child, filter.as_ref()));
+        let from = children.collect::<Result<Vec<_>, _>>()?;
         let work = match &node.query {
             Some(NodeQuery::Fusion(fusion)) => Work::Fuse(fusion.clone()),
             query => {
                 let (field, input) = self.input(node, query.as_ref())?;
                 if from.is_empty() {
-                    Work::Search { field, input, exact: node.params.exact }
+                    Work::Search { field, input, params: node.params, filter }
                 } else {
                     Work::Rescore { field, input }
                 }
@@ -203,7 +209,7 @@ fn number_of(position: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use freshet_schemas::Params;
+    use freshet_schemas::Condition;
 
     fn leaf(using: &str) -> Node {
         Node {
@@ -212,6 +218,7 @@ mod tests {
             using: Some(using.into()),
             limit: 100,
             params: Params::default(),
+            filter: None,
         }
     }
 
@@ -227,6 +234,7 @@ mod tests {
         Query {
             id: "q".into(),
             ask: Ask::Text { text: "hello".into(), plan: None },
+            filter: None,
             limit: 10,
             consistency: Default::default(),
             with_payload: Default::default(),
@@ -243,6 +251,7 @@ mod tests {
             using: None,
             limit: 1,
             params: Params::default(),
+            filter: None,
         };
         let plan = plans(root).compile(&query()).unwrap();
         assert_eq!(plan.stages.len(), 4);
@@ -251,6 +260,38 @@ mod tests {
         assert_eq!(plan.stages[3].from, [0, 1, 2]);
         assert_eq!(plan.stages.iter().map(|s| s.round).collect::<Vec<_>>(), [0, 0, 1, 1]);
         assert_eq!(plan.stages[3].limit, 10, "the limit of a configured plan's root is the query's");
+    }
+
+    #[test]
+    fn leaves_search_by_the_filters_of_all_stages_above() {
+        let has_id = |id: &str| Filter { must: vec![Condition::HasId(vec![id.into()])], ..Filter::default() };
+        let of = |filter: Option<Filter>| Node { filter, ..leaf("dense") };
+        let fuse = |prefetch: Vec<Node>, filter: Option<Filter>| Node {
+            prefetch,
+            query: Some(NodeQuery::Fusion(Fusion::Dbsf)),
+            using: None,
+            filter,
+            ..leaf("dense")
+        };
+        let inner = fuse(vec![of(None), of(Some(has_id("a")))], Some(has_id("a")));
+        let root = fuse(vec![inner, of(None)], Some(Filter::default()));
+        let mut asked = query();
+        let filters = |asked: &Query| -> Vec<Option<Filter>> {
+            let plan = plans(root.clone()).compile(asked).unwrap();
+            let filter = |stage: &Stage| match &stage.work {
+                Work::Search { filter, .. } => Some(filter.clone()),
+                Work::Rescore { .. } | Work::Fuse(_) => None,
+            };
+            plan.stages.iter().filter_map(filter).collect()
+        };
+        assert_eq!(filters(&asked), [Some(has_id("a")), None], "equal leaves run once");
+        asked.filter = Some(has_id("b"));
+        let found = filters(&asked);
+        let passes = |filter: &Option<Filter>, id: &str| {
+            filter.as_ref().is_some_and(|filter| filter.matches(id, &Default::default()))
+        };
+        assert!(["a", "b"].iter().all(|id| !passes(&found[0], id)), "both must hold");
+        assert_eq!(found.last().unwrap().as_ref(), asked.filter.as_ref());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use std::sync::Arc;
 
-use freshet_schemas::{Params, SparseVector, VectorKind};
+use freshet_schemas::{SparseVector, VectorKind};
 
 use crate::index::segment::SegmentSpec;
 use crate::index::shard::{Builder, HeadLimit, Shard};
@@ -77,14 +77,9 @@ impl Shards {
             let reply = match (shard, task) {
                 (None, Task::Search { .. } | Task::Score { .. }) => TaskReply::Hits(Vec::new()),
                 (None, Task::Fetch(_)) => TaskReply::Fetched(Vec::new()),
-                (Some(shard), Task::Search { field, probe, k, exact }) => TaskReply::Hits(shard.search(
-                    time,
-                    usize::from(field),
-                    &probe,
-                    k,
-                    &Params { exact, ..Params::default() },
-                    None,
-                )?),
+                (Some(shard), Task::Search { field, probe, k, params, filter }) => TaskReply::Hits(
+                    shard.search(time, usize::from(field), &probe, k, &params, filter.as_ref())?,
+                ),
                 (Some(shard), Task::Score { field, probe, ids }) => {
                     TaskReply::Hits(shard.score(time, usize::from(field), &probe, &ids)?)
                 }

@@ -5,12 +5,12 @@ use serde_json::Value;
 use super::{Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, QueryLimits, RRF_K_DEFAULT};
 use crate::document::too_large;
 use crate::json::{Fields, describe, element, invalid, join};
-use crate::{Fault, FaultCode, VectorValue};
+use crate::{Fault, FaultCode, Filter, VectorValue};
 
 /// Fields of a node below the top.
-const KNOWN: [&str; 5] = ["prefetch", "query", "using", "limit", "params"];
+const KNOWN: [&str; 6] = ["prefetch", "query", "using", "limit", "params", "filter"];
 /// Fields of Qdrant's nodes that are not served yet.
-pub(super) const NOT_YET: [&str; 3] = ["filter", "score_threshold", "lookup_from"];
+pub(super) const NOT_YET: [&str; 2] = ["score_threshold", "lookup_from"];
 /// Queries of Qdrant that are not served yet.
 const QUERIES_NOT_YET: [&str; 8] =
     ["recommend", "discover", "context", "order_by", "formula", "sample", "mmr", "relevance_feedback"];
@@ -65,6 +65,7 @@ impl Reader<'_> {
     fn node(self, fields: &Fields<'_>) -> Result<Node, Fault> {
         let limit = limit(fields, self.limits)?;
         let params = params(fields)?;
+        let filter = filter(fields)?;
         let prefetch = self.prefetch(fields)?;
         let query = match fields.get("query") {
             Some(value) => Some(self.query(value, &fields.path("query"), prefetch.len())?),
@@ -75,7 +76,7 @@ impl Reader<'_> {
             }
         };
         let using = using(fields, query.as_ref(), !prefetch.is_empty())?;
-        Ok(Node { prefetch, query, using, limit, params })
+        Ok(Node { prefetch, query, using, limit, params, filter })
     }
 
     fn prefetch(self, fields: &Fields<'_>) -> Result<Vec<Node>, Fault> {
@@ -186,15 +187,27 @@ pub(super) fn limit(fields: &Fields<'_>, limits: &QueryLimits) -> Result<usize, 
         .ok_or_else(|| fields.unlike("limit", value, &format!("an integer from 1 to {}", limits.limit_max)))
 }
 
+/// The filter of a query or of a node.
+pub(super) fn filter(fields: &Fields<'_>) -> Result<Option<Filter>, Fault> {
+    fields.get("filter").map(|value| Filter::parse(value, &fields.path("filter"))).transpose()
+}
+
 fn params(fields: &Fields<'_>) -> Result<Params, Fault> {
     let Some(value) = fields.get("params") else { return Ok(Params::default()) };
     let params = Fields::of(value, &fields.path("params"))?;
-    params.only(&["exact", "hnsw_ef"], &PARAMS_NOT_YET)?;
-    // Accepted for Qdrant's clients: how wide a graph is searched is the index's own matter so far.
-    if let Some(width) = params.get("hnsw_ef").filter(|width| width.as_u64().is_none_or(|n| n == 0)) {
-        return Err(params.unlike("hnsw_ef", width, "an integer of at least 1"));
-    }
-    Ok(Params { exact: params.bool("exact")?.unwrap_or(false), ..Params::default() })
+    params.only(&["exact", "hnsw_ef", "nprobe"], &PARAMS_NOT_YET)?;
+    let width = |name: &str| match params.get(name) {
+        None => Ok(None),
+        Some(value) => {
+            let width = value.as_u64().and_then(|width| u32::try_from(width).ok()).filter(|width| *width > 0);
+            width.map(Some).ok_or_else(|| params.unlike(name, value, "an integer of at least 1"))
+        }
+    };
+    Ok(Params {
+        exact: params.bool("exact")?.unwrap_or(false),
+        hnsw_ef: width("hnsw_ef")?,
+        nprobe: width("nprobe")?,
+    })
 }
 
 fn using(

@@ -15,7 +15,7 @@ use crate::{Fault, FaultCode, Offset, Partition, Record};
 const ID: &str = "id";
 
 /// Fields of a query.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     ID,
     "text",
     "plan",
@@ -24,6 +24,7 @@ const KNOWN: [&str; 15] = [
     "using",
     "limit",
     "params",
+    "filter",
     "with_payload",
     "consistency",
     "standing",
@@ -66,13 +67,14 @@ impl Query {
         harmless(&fields, "with_vector", |value| value == &Value::Bool(false))?;
         harmless(&fields, "with_vectors", |value| value == &Value::Bool(false))?;
         let ask = ask(&fields, limits)?;
-        let limit = match &ask {
-            Ask::Plan(root) => root.limit,
-            Ask::Text { .. } => node::limit(&fields, limits)?,
+        let (limit, filter) = match &ask {
+            Ask::Plan(root) => (root.limit, None),
+            Ask::Text { .. } => (node::limit(&fields, limits)?, node::filter(&fields)?),
         };
         Ok(Self {
             id,
             ask,
+            filter,
             limit,
             consistency: consistency(&fields)?,
             with_payload: with_payload(&fields)?,

@@ -48,7 +48,7 @@ pub(crate) fn line(fault: &Fault) -> String {
 /// A leaf.
 pub(crate) fn search(query: NodeQuery, using: &str) -> Node {
     let (query, using) = (Some(query), Some(using.to_owned()));
-    Node { prefetch: Vec::new(), query, using, limit: 10, params: Params::default() }
+    Node { prefetch: Vec::new(), query, using, limit: 10, params: Params::default(), filter: None }
 }
 
 /// A query by text.
