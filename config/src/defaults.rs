@@ -9,8 +9,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 
 use crate::plans::default_plan;
 use crate::{
-    Config, Connector, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline, Quantization,
-    Queries, Snapshots, Topics, VectorField,
+    Config, Connector, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline, Queries, Snapshots,
+    Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -27,8 +27,8 @@ pub const LEG_LIMIT: usize = 100;
 pub const BM25_K1: f32 = 1.2;
 /// BM25's normalisation by length, as in Lucene.
 pub const BM25_B: f32 = 0.75;
-/// FAISS factory string of sealed segments: exact.
-pub const INDEX: &str = "Flat";
+/// FAISS factory string of sealed segments: a graph over the vectors as they are.
+pub const INDEX: &str = "HNSW32";
 /// Language of BM25's stemmer and stop words.
 pub const LANGUAGE: &str = "english";
 /// Directory of the files connector.
@@ -114,7 +114,6 @@ impl VectorField {
             size: None,
             distance: Distance::Cosine,
             index: INDEX.to_owned(),
-            quantization: Quantization::default(),
             language: LANGUAGE.to_owned(),
             k1: BM25_K1,
             b: BM25_B,

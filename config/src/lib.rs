@@ -177,26 +177,14 @@ pub struct VectorField {
     pub size: Option<NonZeroUsize>,
     /// `distance`: how dense vectors compare. Default cosine.
     pub distance: Distance,
-    /// `index`: FAISS factory string of sealed segments; dense only. Default `Flat`.
+    /// `index`: FAISS factory string of sealed segments; dense only. Default `HNSW32`.
     pub index: String,
-    /// `quantization`: how sealed token vectors are stored; multi only. Default int8.
-    pub quantization: Quantization,
     /// `language` of BM25's stemmer and stop words. Default `english`.
     pub language: String,
     /// `k1` of BM25. Default 1.2.
     pub k1: f32,
     /// `b` of BM25. Default 0.75.
     pub b: f32,
-}
-
-/// How token vectors are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Quantization {
-    /// One byte per dimension, and a scale per token: next to no loss.
-    #[default]
-    Int8,
-    /// The nearest centroid and the coded rest: at most 36 bytes per token.
-    Residual,
 }
 
 /// How dense vectors compare; higher scores are better.

@@ -8,7 +8,7 @@ use freshet_schemas::VectorKind;
 use crate::defaults::{self, BM25};
 use crate::problems::{did_you_mean, list};
 use crate::section::Section;
-use crate::{Distance, Quantization, VectorField};
+use crate::{Distance, VectorField};
 
 /// Largest dimension of a vector, as in Qdrant.
 const SIZE_MAX: usize = 65_536;
@@ -74,7 +74,6 @@ struct Raw {
     size: Option<NonZeroUsize>,
     distance: Option<Distance>,
     index: Option<String>,
-    quantization: Option<Quantization>,
     language: Option<String>,
     k1: Option<f64>,
     b: Option<f64>,
@@ -85,8 +84,6 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         [("dense", VectorKind::Dense), ("sparse", VectorKind::Sparse), ("multi", VectorKind::Multi)];
     const DISTANCES: [(&str, Distance); 3] =
         [("cosine", Distance::Cosine), ("dot", Distance::Dot), ("euclid", Distance::Euclid)];
-    const QUANTIZATIONS: [(&str, Quantization); 2] =
-        [("int8", Quantization::Int8), ("residual", Quantization::Residual)];
     let has_kind = section.has("kind");
     let kind = section.word("kind", &KINDS);
     if !has_kind {
@@ -97,7 +94,6 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         size: section.count("size", SIZE_MAX),
         distance: section.word("distance", &DISTANCES),
         index: section.string("index"),
-        quantization: section.word("quantization", &QUANTIZATIONS),
         language: section.string("language"),
         k1: section.float("k1", 0.0..=1000.0),
         b: section.float("b", 0.0..=1.0),
@@ -113,7 +109,6 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         size: raw.size,
         distance: raw.distance.unwrap_or(base.distance),
         index: raw.index.unwrap_or(base.index),
-        quantization: raw.quantization.unwrap_or(base.quantization),
         language: raw.language.unwrap_or(base.language),
         k1: raw.k1.map_or(base.k1, |k1| k1 as f32),
         b: raw.b.map_or(base.b, |b| b as f32),
@@ -208,10 +203,6 @@ fn check_keys(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
         && let Some(wrong) = misshapen(index)
     {
         section.report("index", format!("\"{index}\" {wrong}"));
-    }
-    if kind != VectorKind::Multi && raw.quantization.is_some() {
-        let why = format!("only for multi-vectors, this one is {}", kind.as_str());
-        section.report("quantization", why);
     }
     if raw.model.as_deref() != Some(BM25) {
         let given = [("language", raw.language.is_some()), ("k1", raw.k1.is_some()), ("b", raw.b.is_some())];

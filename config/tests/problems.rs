@@ -212,7 +212,7 @@ fn kafka_is_checked() {
 #[test]
 fn vector_fields_are_checked() {
     let only_dense = "only for dense vectors, this one is";
-    let cases: [(&str, &[&str]); 15] = [
+    let cases: [(&str, &[&str]); 14] = [
         ("model = 'm'", &["kind: missing: one of \"dense\", \"sparse\", \"multi\""]),
         (
             "kind = 'dens'\nmodel = 'm'",
@@ -239,10 +239,6 @@ fn vector_fields_are_checked() {
             &[&format!("distance: {only_dense} multi"), &format!("index: {only_dense} multi")],
         ),
         (
-            "kind = 'dense'\nsize = 3\nquantization = 'int8'",
-            &["quantization: only for multi-vectors, this one is dense"],
-        ),
-        (
             "kind = 'dense'\nsize = 3\nindex = 'LSH'",
             &["index: \"LSH\" does not start with one of \"Flat\", \"HNSW\", \"IVF\": \"Flat\", \
                \"HNSW32\", \"IVF256,PQ32\""],
@@ -258,10 +254,8 @@ fn vector_fields_are_checked() {
         ("kind = 'sparse'\nmodel = 'bm25'\nb = 2", &["b: 2 is not from 0 to 1"]),
         (
             "kind = 'sparse'\nmodel = 'bm25'\ncase = true",
-            &[
-                "case: unknown key; known: \"kind\", \"model\", \"size\", \"distance\", \"index\", \"quantization\", \
-               \"language\", \"k1\", \"b\"",
-            ],
+            &["case: unknown key; known: \"kind\", \"model\", \"size\", \"distance\", \"index\", \
+               \"language\", \"k1\", \"b\""],
         ),
     ];
     for (field, expect) in cases {

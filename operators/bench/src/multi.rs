@@ -7,7 +7,7 @@ use std::time::Duration;
 use freshet_operators::index::multi::TokenRows;
 use freshet_operators::index::multi::maxsim::{Kernel, Query, Tokens};
 use freshet_operators::index::rows::{Pick, Row as RowNumber, RowIndex, RowSet, Search};
-use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenCoding, TokenMatrix};
+use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenMatrix};
 use freshet_schemas::{Params, VectorKind};
 
 use crate::data::Random;
@@ -82,10 +82,23 @@ fn rerank(report: &mut Report, dim: usize) {
             .sum::<f64>()
     };
     let what = format!("MaxSim, {QUERY_TOKENS} query tokens × {documents} documents of {tokens} × {dim}");
-    let times: Vec<(Kernel, Duration)> =
-        Kernel::all().into_iter().map(|kernel| (kernel, best_of(|| drop(black_box(all(kernel)))))).collect();
-    let ours = best_of(|| drop(black_box(all(Kernel::best()))));
-    let memory = best_of(|| drop(black_box(streamed(&matrix.codes))));
+    let times: Vec<(Kernel, Duration)> = Kernel::all()
+        .into_iter()
+        .map(|kernel| {
+            (
+                kernel,
+                best_of(|| {
+                    black_box(all(kernel));
+                }),
+            )
+        })
+        .collect();
+    let ours = best_of(|| {
+        black_box(all(Kernel::best()));
+    });
+    let memory = best_of(|| {
+        black_box(streamed(&matrix.codes));
+    });
     let products = documents * tokens * dim * QUERY_TOKENS;
     let arithmetic = products_limit(products);
     let limit = memory.max(arithmetic);
@@ -111,7 +124,9 @@ fn rerank(report: &mut Report, dim: usize) {
     report.add(row(limit, "limit of the machine by a plain loop", 0.67, &note));
     let flat: Vec<f32> = query.concat();
     let mut products = vec![0f32; QUERY_TOKENS * tokens];
-    let blas = best_of(|| drop(black_box(blas(&flat, &floats, dim, tokens, &mut products))));
+    let blas = best_of(|| {
+        black_box(blas(&flat, &floats, dim, tokens, &mut products));
+    });
     report.add(row(blas, "f32 by OpenBLAS, document by document", 4.0, "sgemm, then maxima and their sum"));
 }
 
@@ -132,14 +147,18 @@ fn products_limit(products: usize) -> Duration {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
         // SAFETY: the machine has them.
-        return best_of(|| drop(black_box(unsafe { vnni(products / 64) })));
+        return best_of(|| {
+            black_box(unsafe { vnni(products / 64) });
+        });
     }
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the machine has it.
-        return best_of(|| drop(black_box(unsafe { madd(products / 16) })));
+        return best_of(|| {
+            black_box(unsafe { madd(products / 16) });
+        });
     }
-    best_of(|| drop(black_box((0..products as u64).fold(1u64, |sum, n| sum.wrapping_add(n * n)))))
+    best_of(|| _ = black_box((0..products as u64).fold(1u64, |sum, n| sum.wrapping_add(n * n))))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -203,7 +222,6 @@ fn first_stage(report: &mut Report) {
         scoring: Scoring::Dot,
         metric: Metric::Dot,
         factory: String::new(),
-        coding: TokenCoding::Int8,
     };
     let mut head = TokenRows::head(&spec).expect("a field");
     for _ in 0..documents {

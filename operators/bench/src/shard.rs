@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use freshet_operators::index::segment::SegmentSpec;
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit, Shard};
 use freshet_operators::index::{
-    DocumentPut, FieldPut, FieldSpec, Metric, Probe, RowPut, RowVector, Scoring, ShardChange, TokenCoding,
-    TokenMatrix,
+    DocumentPut, FieldPut, FieldSpec, Metric, Probe, RowPut, RowVector, Scoring, ShardChange, TokenMatrix,
 };
 use freshet_schemas::{Params, SparseVector, VectorKind};
 
@@ -31,7 +30,6 @@ fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
         scoring: Scoring::Bm25 { k1: 1.2, b: 0.75 },
         metric: Metric::Dot,
         factory: freshet_config::defaults::INDEX.into(),
-        coding: TokenCoding::Int8,
     }
 }
 
@@ -182,14 +180,14 @@ fn bytes(report: &mut Report) {
     });
     let spec = field("bm25", VectorKind::Sparse, 0);
     measure("BM25, 30 terms", Some(spec), &mut |_| FieldPut::Sparse(terms(&mut random)));
-    for (coding, name) in [(TokenCoding::Int8, "int8"), (TokenCoding::Residual, "residual")] {
-        let spec = FieldSpec { coding, ..field("colbert", VectorKind::Multi, 128) };
+    {
+        let spec = field("colbert", VectorKind::Multi, 128);
         let mut random = Random::new(7);
         let mut matrix = |_| {
             let codes: Vec<i8> = (0..64 * 128).map(|_| (random.below(255) as i64 - 127) as i8).collect();
             let scales = vec![1.0 / 900.0; 64];
             FieldPut::Rows(vec![RowPut::New(RowVector::Multi(TokenMatrix { dim: 128, codes, scales }))])
         };
-        measure(&format!("late interaction, 64 tokens of 128, {name}"), Some(spec), &mut matrix);
+        measure("late interaction, 64 tokens of 128, int8", Some(spec), &mut matrix);
     }
 }

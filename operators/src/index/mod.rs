@@ -45,18 +45,6 @@ pub struct FieldSpec {
     pub metric: Metric,
     /// FAISS factory string of sealed dense rows, such as `"HNSW32,SQ8"`.
     pub factory: String,
-    /// How sealed token vectors are stored.
-    pub coding: TokenCoding,
-}
-
-/// How token vectors are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TokenCoding {
-    /// int8 with a scale per token: `size + 4` bytes a token.
-    #[default]
-    Int8,
-    /// The nearest centroid and the coded rest: at most 36 bytes a token, lossy.
-    Residual,
 }
 
 /// How a dense field compares; the score is higher for better.
