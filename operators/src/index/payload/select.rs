@@ -249,11 +249,8 @@ fn integer(value: &MatchValue) -> Option<i64> {
 fn suited(test: &Test) -> &'static str {
     match test {
         Test::Value(_) | Test::Any(_) | Test::Except(_) => {
-            let values = match test {
-                Test::Except(values) => values,
-                _ => equals(test).unwrap_or_default(),
-            };
-            match values.first() {
+            let except = if let Test::Except(values) = test { values.as_slice() } else { &[] };
+            match equals(test).unwrap_or(except).first() {
                 Some(MatchValue::Integer(_)) => "integer",
                 Some(MatchValue::Bool(_)) => "bool",
                 Some(MatchValue::String(_)) | None => "keyword",
