@@ -152,3 +152,75 @@ proptest! {
         }
     }
 }
+
+/// So many rows that a search goes over several windows, and every term's list over many blocks.
+fn many(scoring: Scoring, rows: usize) -> (Vec<SparseVector>, SparseRows) {
+    let mut state = 7u64;
+    let mut below = |end: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % end
+    };
+    let mut vectors = Vec::with_capacity(rows);
+    for _ in 0..rows {
+        let mut terms = std::collections::BTreeMap::new();
+        for _ in 0..below(8) {
+            // Small numbers are frequent, and rows with the same few terms tie.
+            let bits = below(9);
+            let number = below(2 << bits);
+            *terms.entry(number).or_insert(0.0f32) += 1.0;
+        }
+        vectors.push(vector(&terms));
+    }
+    let mut head = SparseRows::head(&spec(scoring)).expect("a head");
+    vectors.iter().for_each(|vector| head.push(vector).expect("a vector that fits"));
+    let picks: Vec<Pick> = (0..rows as Row).map(|row| Pick { from: 0, row }).collect();
+    (vectors, SparseRows::seal(&spec(scoring), &[&head], &picks).expect("a sealed index"))
+}
+
+/// Over several windows, for few and thousands of best rows, with query weights of any sign, in sets of many rows and
+/// of few: always the rows and bits of the formulas.
+#[test]
+fn windows_signs_and_sizes() {
+    const ROWS: usize = 30_000;
+    for scoring in [BM25, Scoring::Bm25 { k1: 0.9, b: 0.0 }, Scoring::Dot] {
+        let (vectors, sealed) = many(scoring, ROWS);
+        let params = Params::default();
+        for terms in [
+            vec![(0, 0.3), (1, 0.7), (9, 2.0), (200, 5.5)],
+            vec![(3, 1.0), (5, 1.0), (100, 1.0)],
+            vec![(0, -0.5), (2, 1.5), (60, 3.0)],
+            vec![(1, 0.0), (4, 1e-30), (30, 2.0)],
+            vec![(2, -1.0), (3, -2.0)],
+        ] {
+            let terms: Vec<(u64, f64)> =
+                terms.iter().map(|&(number, weight)| (term(number), weight)).collect();
+            for (mean, part) in [(0.8, 1), (3.0, 2), (40.0, 3), (3.0, 100), (3.0, 5000)] {
+                let mut bits = Bits::all(ROWS);
+                (0..ROWS as Row).filter(|row| row % part != part / 2).for_each(|row| bits.remove(row));
+                let visible = RowSet::of(Cow::Borrowed(&bits));
+                let probe = Probe::Sparse { terms: terms.clone(), length_mean: mean };
+                let right = expected(&vectors, scoring, &terms, mean, &visible, usize::MAX);
+                for want in [1, 10, 1000, 7000] {
+                    let best: Vec<RowHit> = right.iter().take(want).copied().collect();
+                    let reached = best.get(best.len() / 2).map_or(f64::NEG_INFINITY, |hit| hit.score);
+                    for above in [f64::NEG_INFINITY, reached] {
+                        let search =
+                            Search { probe: &probe, visible: &visible, want, above, params: &params };
+                        let found = sorted(sealed.search(&search).expect("a probe that fits").hits, want);
+                        let useful = |hits: &[RowHit]| -> Vec<RowHit> {
+                            hits.iter().filter(|hit| hit.score >= above).copied().collect()
+                        };
+                        assert_eq!(
+                            useful(&found),
+                            useful(&best),
+                            "{scoring:?} {terms:?} {mean} {part} {want}"
+                        );
+                    }
+                }
+                let rows: Vec<Row> = right.iter().take(50).map(|hit| hit.row).collect();
+                let scores: Vec<Option<f64>> = right.iter().take(50).map(|hit| Some(hit.score)).collect();
+                assert_eq!(sealed.score(&probe, &rows).expect("a probe that fits"), scores);
+            }
+        }
+    }
+}
