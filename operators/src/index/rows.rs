@@ -81,8 +81,8 @@ pub trait RowIndex: Send + Sync + Sized {
     /// The library below failing.
     fn seal(spec: &FieldSpec, from: &[&Self], picks: &[Pick]) -> Result<Self, IndexError>;
 
-    /// The `want` best of the visible rows that match, in the order score descending, then row ascending; all that match
-    /// if there are fewer. In a head also every row that ties with the last of them.
+    /// The `want` best of the visible rows that match, the best being first by score descending, then by row ascending;
+    /// all that match if there are fewer. In a head also every row that ties with the last of them.
     ///
     /// # Errors
     /// A probe that does not fit, or the library below failing.

@@ -67,8 +67,12 @@ fn assert_same(found: &[Hit], expected: &[Hit], tolerance: f64, what: &str) {
         let mut beside = beside.filter_map(|other| expected.get(other));
         // The last place may tie with what was cut.
         let cut = place + 1 == expected.len();
-        if tolerance == 0.0 || !(cut || beside.any(|other| near(other.score, e.score))) {
-            assert_eq!((&f.id, f.chunk), (&e.id, e.chunk), "{what}, place {place}");
+        // Each of two may be off by the tolerance.
+        let close = |other: &Hit| (other.score - e.score).abs() <= 2.0 * tolerance * e.score.abs().max(1.0);
+        if tolerance == 0.0 || !(cut || beside.any(close)) {
+            // Chunks of a document may be as near to each other.
+            let chunk = |hit: &Hit| if tolerance > 1e-3 { 0 } else { hit.chunk };
+            assert_eq!((&f.id, chunk(f)), (&e.id, chunk(e)), "{what}, place {place}");
         }
     }
 }
@@ -132,8 +136,9 @@ fn compare(shard: &Shard, exact: &ExactShard, script: &mut Script, since: Time, 
     assert_eq!(shard.len_at(time), exact.len_at(time), "{what}: documents at {time}");
     let number = script.random.below(5) as usize;
     let probe = script.probe(number);
-    // MaxSim rounds each of up to three tokens of the probe to eight bits, unless that changes nothing.
-    let tolerance = if number == 4 && tolerance > 0.0 { 4e-3 } else { tolerance };
+    // MaxSim rounds the probe to eight bits: each of up to three tokens is off by at most half a step, 0.38/254, times the
+    // sum of 24 values of about 0.18; in practice by a third of that.
+    let tolerance = if number == 4 && tolerance > 0.0 { 1e-2 } else { tolerance };
     let k = script.random.below(12) as usize;
     let what = format!("{what}: field {number} at {time}, k {k}, probe {probe:?}");
     let expected = exact.search(time, number, &probe, k);

@@ -87,7 +87,15 @@ impl Query {
         }
         let mut best = self.best.borrow_mut();
         kernel.best_dots(self, document, &mut best);
-        Some(self.scales.iter().zip(best.iter()).map(|(scale, dot)| scale * f64::from(*dot)).sum())
+        // Sums begin at −0, which would order below 0.
+        Some(
+            0.0 + self
+                .scales
+                .iter()
+                .zip(best.iter())
+                .map(|(scale, dot)| scale * f64::from(*dot))
+                .sum::<f64>(),
+        )
     }
 }
 

@@ -1,6 +1,8 @@
 //! Token vectors for late interaction, scored by MaxSim.
 
 pub mod maxsim;
+#[cfg(test)]
+mod tests;
 
 use super::check;
 use super::rows::{Found, Pick, ROWS_MAX, Row, RowHit, RowIndex, RowSet, Search, best};

@@ -7,8 +7,8 @@ use super::{Form, SparseRows};
 use crate::index::Scoring;
 use crate::index::rows::{Pick, Row};
 
-/// Weights below might vanish in f32 when they are multiplied.
-const WEIGHT_MIN: f32 = 1e-12;
+/// Weights for which no product vanishes in f32, whatever the length of the row.
+const WEIGHTS: std::ops::Range<f32> = 1e-6..1e6;
 
 /// Postings of one term.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ pub(super) struct Sealed {
     pub(super) lengths: Vec<f32>,
     /// Mean length of the rows: what block maxima refer to.
     pub(super) length_mean: f64,
-    /// Whether all weights are greater than next to nothing; if not, nothing can be pruned.
+    /// Whether all weights are positive and neither tiny nor huge; if not, nothing can be pruned.
     pub(super) positive: bool,
 }
 
@@ -164,7 +164,7 @@ impl Sealed {
             };
             let most = above(block.iter().map(share).fold(0.0, f64::max));
             let weights = block.iter().map(|(_, place)| self.forward.weights.get(*place as usize));
-            self.positive &= weights.clone().all(|weight| weight > WEIGHT_MIN);
+            self.positive &= weights.clone().all(|weight| WEIGHTS.contains(&weight));
             if block.len() < BLOCK {
                 tail_share_max = most;
                 self.tail_rows.extend(block.iter().map(|(row, _)| *row));

@@ -17,7 +17,7 @@ use crate::index::rows::{Row, RowHit, RowSet, Search};
 const WINDOW: usize = 4096;
 
 /// Query weights below might vanish in f32.
-const WEIGHT_MIN: f64 = 1e-12;
+const WEIGHT_MIN: f64 = 1e-6;
 
 /// By how much, relatively, a sum in f32 may fall short.
 const SLACK: f64 = 1e-4;

@@ -39,7 +39,7 @@ impl Weighing {
 
     /// Whether every share of a positive weight is positive.
     pub(super) fn saturates(&self) -> bool {
-        matches!(self.scoring, Scoring::Dot) || (self.length_mean > 1e-6 && self.length_mean < 1e12)
+        matches!(self.scoring, Scoring::Dot) || (1e-3..1e9).contains(&self.length_mean)
     }
 
     /// By how much a share may exceed the one at another mean length.
