@@ -366,7 +366,7 @@ fn a_kept_row_may_move_and_repeat() {
         .apply(3, vec![dense_put("a", vec![RowPut::Keep(0), RowPut::Keep(0), RowPut::Keep(2)])])
         .expect("a put");
     let best = |shard: &Shard, time| {
-        let hits = search(&shard, time, 0, &Probe::Dense(vec![1.0]), 1, false).expect("hits");
+        let hits = search(shard, time, 0, &Probe::Dense(vec![1.0]), 1, false).expect("hits");
         hits.first().map(|hit| (hit.chunk, hit.score))
     };
     assert_eq!(

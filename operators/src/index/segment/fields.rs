@@ -123,6 +123,11 @@ impl FieldRows {
         any!(self, rows => rows.len())
     }
 
+    /// See [`RowIndex::is_empty`].
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// See [`RowIndex::bytes`].
     pub fn bytes(&self) -> usize {
         any!(self, rows => rows.bytes())

@@ -76,6 +76,11 @@ impl Layout {
         }
     }
 
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The rows of some versions.
     pub fn spread<'a>(&self, versions: RowSet<'a>) -> RowSet<'a> {
         match self {

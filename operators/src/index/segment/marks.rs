@@ -67,6 +67,11 @@ impl Marks {
         self.live.len()
     }
 
+    /// Whether the segment has no versions.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
     /// Versions that live.
     pub fn live(&self) -> usize {
         self.live_count

@@ -43,7 +43,7 @@ impl Shard {
     /// Swaps in what has been built, and begins the next build if one is due. Never waits.
     pub(super) fn upkeep(&mut self, quiet: bool) -> Result<(), IndexError> {
         self.take_built()?;
-        if self.head_is_full() || (quiet && self.head().is_some_and(|head| head.marks.len() > 0)) {
+        if self.head_is_full() || (quiet && self.head().is_some_and(|head| !head.marks.is_empty())) {
             self.freeze()?;
         }
         if self.built.is_none() {
@@ -58,7 +58,7 @@ impl Shard {
     /// Whether upkeep has nothing left to do in a quiet shard.
     pub fn is_settled(&self) -> bool {
         self.built.is_none()
-            && self.head().is_some_and(|head| head.marks.len() == 0)
+            && self.head().is_some_and(|head| head.marks.is_empty())
             && plan(&self.sizes_of_parts(), true).is_empty()
     }
 
@@ -136,7 +136,7 @@ impl Shard {
         }
         part.marks.forget(self.since);
         tracing::debug!(merged = sources.len(), versions = part.marks.len(), "a segment has been built");
-        if part.marks.len() > 0 {
+        if !part.marks.is_empty() {
             self.parts.insert(0, part);
         }
         // Giving back the memory of large indexes takes its time, too.
