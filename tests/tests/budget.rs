@@ -19,6 +19,8 @@ fn a_hundred_thousand_waiting_documents_stay_in_their_topic() {
     let mut config = config(2);
     config.pipeline.in_flight_records_max = 64.try_into().unwrap();
     config.pipeline.tick_records_max = 16.try_into().unwrap();
+    // Heads of three documents, as the other tests have, are not for a hundred thousand.
+    config.indexing = freshet_config::Indexing::default();
     let setup = Setup::with_models(config, vec![("hashing-64".into(), model)]).unwrap();
     let bench = Bench::start(&setup);
     for number in 0..WAITING {
