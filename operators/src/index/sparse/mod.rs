@@ -78,13 +78,15 @@ impl SparseRows {
         touched.into_iter().map(|row| RowHit { row, score: scores[row as usize] }).collect()
     }
 
-    fn score_row(&self, terms: &[(u64, f64)], weighing: &Weighing, row: Row) -> Option<f64> {
-        match &self.form {
-            Form::Head(head) => head.forward.score(&head.terms, terms, weighing, row),
-            Form::Sealed(sealed) => {
-                let found = sealed.locate(terms);
-                sealed.forward.score_located(&found, weighing, row)
-            }
+    /// Scores rows by their vectors. The terms of the probe are looked up once.
+    fn scorer(&self, terms: &[(u64, f64)], weighing: Weighing) -> impl Fn(Row) -> Option<f64> {
+        let located = match &self.form {
+            Form::Head(_) => Vec::new(),
+            Form::Sealed(sealed) => sealed.locate(terms),
+        };
+        move |row| match &self.form {
+            Form::Head(head) => head.forward.score(&head.terms, terms, &weighing, row),
+            Form::Sealed(sealed) => sealed.forward.score_located(&located, &weighing, row),
         }
     }
 }
@@ -128,16 +130,16 @@ impl RowIndex for SparseRows {
 
     fn scan(&self, probe: &Probe, visible: &RowSet<'_>) -> Result<Vec<RowHit>, IndexError> {
         let (terms, weighing) = self.weighing(probe)?;
+        let score = self.scorer(terms, weighing);
         let mut hits = Vec::new();
-        visible.for_each(|row| {
-            hits.extend(self.score_row(terms, &weighing, row).map(|score| RowHit { row, score }));
-        });
+        visible.for_each(|row| hits.extend(score(row).map(|score| RowHit { row, score })));
         Ok(hits)
     }
 
     fn score(&self, probe: &Probe, rows: &[Row]) -> Result<Vec<Option<f64>>, IndexError> {
         let (terms, weighing) = self.weighing(probe)?;
-        Ok(rows.iter().map(|&row| self.score_row(terms, &weighing, row)).collect())
+        let score = self.scorer(terms, weighing);
+        Ok(rows.iter().map(|&row| score(row)).collect())
     }
 
     fn vector(&self, row: Row) -> SparseVector {

@@ -198,7 +198,7 @@ impl<'a> Cursor<'a> {
         count
     }
 
-    /// The first row of its postings in `start..end` and behind, block by block, for windows with few of them.
+    /// Calls with the row of each of its postings in `start..end`, for windows with few of them.
     fn rows(&mut self, start: Row, end: Row, mut each: impl FnMut(Row)) {
         let mut block = self.block;
         while let Some(last) = self.last(block) {
@@ -212,18 +212,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What it adds to a row, rows ascending from call to call; or `Err` with the most it can, if that is too little.
-    fn part(&mut self, row: Row, least: f32) -> Result<f32, f32> {
+    /// What it adds to a row, rows ascending from call to call; `None` if it can only be less than `least`.
+    fn part(&mut self, row: Row, least: f32) -> Option<f32> {
         if !self.seek(row) {
-            return Ok(0.0);
+            return Some(0.0);
         }
-        let most = self.most_of(self.block);
-        if most < least {
-            return Err(most);
+        if self.most_of(self.block) < least {
+            return None;
         }
         self.unpack(self.block);
         let rows = &self.postings.rows[..self.postings.len];
-        Ok(rows.binary_search(&row).map_or(0.0, |place| self.parts[place]))
+        Some(rows.binary_search(&row).map_or(0.0, |place| self.parts[place]))
     }
 }
 
@@ -347,8 +346,6 @@ impl<'a> Pass<'a> {
                 let place = (row - start) as usize;
                 if sums[place] >= enough {
                     self.enough.push(place as u16);
-                } else {
-                    sums[place] = 0.0;
                 }
             });
         }
@@ -392,8 +389,8 @@ fn can_reach(
         // What the terms before leave over is enough, or this one has to bring the difference. A little is lost when
         // sums are taken apart again.
         match cursors[place].part(row, reach - sum - rest - most * ROUNDING) {
-            Ok(part) => sum += part,
-            Err(_) => return false,
+            Some(part) => sum += part,
+            None => return false,
         }
         if sum + rest + most * ROUNDING < reach {
             return false;
