@@ -5,7 +5,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::forward::Forward;
-use crate::index::rows::Row;
+use super::weigh::Weighing;
+use crate::index::rows::{Row, RowHit, RowSet};
 
 /// No posting before.
 const NONE: u32 = u32::MAX;
@@ -65,13 +66,36 @@ impl Head {
     }
 
     /// Calls with row and weight of each posting of a term.
-    pub(super) fn postings(&self, term: u64, mut each: impl FnMut(Row, f32)) {
+    fn postings(&self, term: u64, mut each: impl FnMut(Row, f32)) {
         let found = self.numbers.find(hash(term), |&number| self.terms[number as usize] == term);
         let mut next = found.map_or(NONE, |&number| self.newest[number as usize]);
         while let Some(&Posting { row, weight, before }) = self.postings.get(next as usize) {
             each(row, weight);
             next = before;
         }
+    }
+
+    /// Every visible row that matches.
+    pub(super) fn matches(
+        &self,
+        terms: &[(u64, f64)],
+        weighing: &Weighing,
+        visible: &RowSet<'_>,
+    ) -> Vec<RowHit> {
+        let mut scores = vec![f64::NAN; self.forward.len()];
+        let mut touched = Vec::new();
+        for &(term, query_weight) in terms {
+            self.postings(term, |row, weight| {
+                let score = &mut scores[row as usize];
+                if score.is_nan() {
+                    touched.push(row);
+                    *score = 0.0;
+                }
+                *score += query_weight * weighing.share(f64::from(weight), self.forward.length(row));
+            });
+        }
+        touched.retain(|&row| visible.contains(row));
+        touched.into_iter().map(|row| RowHit { row, score: scores[row as usize] }).collect()
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -11,8 +11,10 @@
 //! ```
 //! Whatever is pruned, a row that is returned has been scored by its forward vector: the same bits everywhere.
 
+mod cursor;
 mod forward;
 mod head;
+mod levels;
 mod pack;
 mod sealed;
 #[cfg(test)]
@@ -22,12 +24,16 @@ mod weigh;
 
 use freshet_schemas::SparseVector;
 
+use super::bits::Bits;
 use super::check;
 use super::rows::{Found, Pick, ROWS_MAX, Row, RowHit, RowIndex, RowSet, Search, best};
 use super::{FieldSpec, IndexError, Probe};
 use head::Head;
 use sealed::Sealed;
 use weigh::Weighing;
+
+/// By how much, relatively, a sum in f32 may fall short.
+const SLACK: f64 = 1e-4;
 
 /// Sparse rows of one field.
 pub struct SparseRows {
@@ -37,7 +43,7 @@ pub struct SparseRows {
 
 enum Form {
     Head(Head),
-    Sealed(Sealed),
+    Sealed(Box<Sealed>),
 }
 
 impl SparseRows {
@@ -53,29 +59,19 @@ impl SparseRows {
     }
 
     /// Every visible row that matches, by the postings.
-    fn matches(&self, terms: &[(u64, f64)], weighing: &Weighing, visible: &RowSet<'_>) -> Vec<RowHit> {
-        let mut scores = vec![f64::NAN; self.len()];
-        let mut touched = Vec::new();
-        let mut add = |row: Row, part: f64| {
-            let score = &mut scores[row as usize];
-            if score.is_nan() {
-                touched.push(row);
-                *score = 0.0;
-            }
-            *score += part;
-        };
-        for &(term, query_weight) in terms {
-            match &self.form {
-                Form::Head(head) => head.postings(term, |row, weight| {
-                    add(row, query_weight * weighing.share(f64::from(weight), head.forward.length(row)));
-                }),
-                Form::Sealed(sealed) => sealed.postings(term, |row, weight| {
-                    add(row, query_weight * weighing.share(f64::from(weight), sealed.forward.length(row)));
-                }),
+    fn matches(&self, terms: &[(u64, f64)], weighing: Weighing, visible: &RowSet<'_>) -> Vec<RowHit> {
+        match &self.form {
+            Form::Head(head) => head.matches(terms, &weighing, visible),
+            Form::Sealed(sealed) => {
+                let mut matched = Bits::none(self.len());
+                for (number, _) in sealed.locate(terms) {
+                    sealed.postings(number).for_each(|row, _| matched.insert(row));
+                }
+                let score = self.scorer(terms, weighing);
+                let rows = matched.iter().filter(|&row| visible.contains(row));
+                rows.filter_map(|row| score(row).map(|score| RowHit { row, score })).collect()
             }
         }
-        touched.retain(|&row| visible.contains(row));
-        touched.into_iter().map(|row| RowHit { row, score: scores[row as usize] }).collect()
     }
 
     /// Scores rows by their vectors. The terms of the probe are looked up once.
@@ -112,7 +108,10 @@ impl RowIndex for SparseRows {
     }
 
     fn seal(spec: &FieldSpec, from: &[&Self], picks: &[Pick]) -> Result<Self, IndexError> {
-        Ok(Self { spec: spec.clone(), form: Form::Sealed(Sealed::build(spec.scoring, from, picks)) })
+        Ok(Self {
+            spec: spec.clone(),
+            form: Form::Sealed(Box::new(Sealed::build(spec.scoring, from, picks))),
+        })
     }
 
     fn search(&self, search: &Search<'_>) -> Result<Found, IndexError> {
@@ -122,7 +121,7 @@ impl RowIndex for SparseRows {
         {
             return Ok(Found { all: hits.len() < search.want, hits });
         }
-        let mut hits = self.matches(terms, &weighing, search.visible);
+        let mut hits = self.matches(terms, weighing, search.visible);
         let all = hits.len() <= search.want;
         best(&mut hits, search.want, matches!(self.form, Form::Head(_)));
         Ok(Found { hits, all })

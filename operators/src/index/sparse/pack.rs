@@ -15,22 +15,12 @@ pub(super) fn pack_rows(rows: &[u32; BLOCK], before: u32, to: &mut Vec<u8>) -> u
     bits
 }
 
-/// The inverse of [`pack_rows`]; the bytes read.
-pub(super) fn unpack_rows(from: &[u8], before: u32, bits: u8, rows: &mut [u32; BLOCK]) -> usize {
-    BitPacker4x::new().decompress_sorted(before, from, rows, bits)
+/// Bytes of a packed block of rows.
+pub(super) fn packed_bytes(bits: u8) -> usize {
+    BitPacker4x::compressed_block_size(bits)
 }
 
-/// Packs counts.
-pub(super) fn pack_counts(counts: &[u32; BLOCK], to: &mut Vec<u8>) -> u8 {
-    let packer = BitPacker4x::new();
-    let bits = packer.num_bits(counts);
-    let start = to.len();
-    to.resize(start + BitPacker4x::compressed_block_size(bits), 0);
-    packer.compress(counts, &mut to[start..], bits);
-    bits
-}
-
-/// The inverse of [`pack_counts`]; the bytes read.
-pub(super) fn unpack_counts(from: &[u8], bits: u8, counts: &mut [u32; BLOCK]) -> usize {
-    BitPacker4x::new().decompress(from, counts, bits)
+/// The inverse of [`pack_rows`].
+pub(super) fn unpack_rows(from: &[u8], before: u32, bits: u8, rows: &mut [u32; BLOCK]) {
+    BitPacker4x::new().decompress_sorted(before, from, rows, bits);
 }

@@ -1,7 +1,8 @@
 //! A sealed index: terms ascending, their postings in packed blocks.
 
-use super::forward::{Forward, Weights};
-use super::pack::{BLOCK, pack_counts, pack_rows, unpack_counts, unpack_rows};
+use super::forward::Forward;
+use super::levels::{LEVELS, Levels, stepped};
+use super::pack::{BLOCK, pack_rows, packed_bytes, unpack_rows};
 use super::weigh::Weighing;
 use super::{Form, SparseRows};
 use crate::index::Scoring;
@@ -10,35 +11,33 @@ use crate::index::rows::{Pick, Row};
 /// Weights for which no product vanishes in f32, whatever the length of the row.
 const WEIGHTS: std::ops::Range<f32> = 1e-6..1e6;
 
-/// Postings of one term.
+/// Blocks whose greatest levels are kept together.
+const GROUP: usize = 32;
+
+/// Postings of one term: rows, and a level for each. The weights themselves are in the vectors by row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct List {
     /// Its first whole block.
-    pub(super) blocks: u32,
+    blocks: u32,
     /// Postings, those behind the last whole block included.
-    pub(super) count: u32,
+    count: u32,
     /// Place of the postings behind the last whole block.
     tail: u32,
-    /// The greatest share of those, at the mean length of the index.
-    pub(super) tail_share_max: f32,
-}
-
-impl List {
-    pub(super) fn whole_blocks(&self) -> usize {
-        self.count as usize / BLOCK
-    }
+    /// Place of the greatest levels of its groups of blocks, the tail included.
+    groups: u32,
+    /// The share that a step stands for, at the mean length of the index, where levels are steps.
+    step: f32,
 }
 
 /// A whole block of postings.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
-    pub(super) last: Row,
-    /// The greatest share of its postings, at the mean length of the index.
-    pub(super) share_max: f32,
-    /// Place of its bytes.
+struct Block {
+    last: Row,
+    /// Place of its bytes: rows, then levels.
     offset: u32,
     row_bits: u8,
-    count_bits: u8,
+    /// The greatest of its levels.
+    level: u8,
 }
 
 /// Immutable rows. Invariants: `terms` ascend and each has a list; the rows of a list ascend; `forward` has the same
@@ -47,31 +46,17 @@ pub(super) struct Block {
 pub(super) struct Sealed {
     pub(super) forward: Forward,
     pub(super) terms: Vec<u64>,
-    pub(super) lists: Vec<List>,
-    pub(super) blocks: Vec<Block>,
+    lists: Vec<List>,
+    blocks: Vec<Block>,
     packed: Vec<u8>,
+    groups: Vec<u8>,
     tail_rows: Vec<Row>,
-    tail_weights: Weights,
-    /// Lengths of the rows, rounded: enough for bounds.
-    pub(super) lengths: Vec<f32>,
-    /// Mean length of the rows: what block maxima refer to.
+    tail_levels: Vec<u8>,
+    pub(super) levels: Levels,
+    /// Mean length of the rows: what steps refer to.
     pub(super) length_mean: f64,
     /// Whether all weights are positive and neither tiny nor huge; if not, nothing can be pruned.
     pub(super) positive: bool,
-}
-
-/// A block of postings, unpacked.
-pub(super) struct Postings {
-    pub(super) rows: [Row; BLOCK],
-    pub(super) weights: [f32; BLOCK],
-    pub(super) len: usize,
-    counts: [u32; BLOCK],
-}
-
-impl Default for Postings {
-    fn default() -> Self {
-        Self { rows: [0; BLOCK], weights: [0.0; BLOCK], len: 0, counts: [0; BLOCK] }
-    }
 }
 
 impl Sealed {
@@ -124,77 +109,75 @@ impl Sealed {
     fn invert(&mut self, scoring: Scoring) {
         let rows = self.forward.len();
         let lengths: f64 = (0..rows as Row).map(|row| self.forward.length(row)).sum();
-        self.lengths = (0..rows as Row).map(|row| self.forward.length(row) as f32).collect();
         self.length_mean = if rows > 0 { lengths / rows as f64 } else { 0.0 };
+        let weighing = Weighing::new(scoring, self.length_mean);
         // A counting sort by term keeps the rows of each term in order.
         let mut ends = vec![0u32; self.terms.len() + 1];
         self.forward.terms.iter().for_each(|&term| ends[term as usize + 1] += 1);
         (1..ends.len()).for_each(|term| ends[term] += ends[term - 1]);
         let mut next = ends.clone();
-        let mut postings: Vec<(Row, u32)> = vec![(0, 0); self.forward.terms.len()];
+        self.levels = Levels::of(scoring, &self.forward, &weighing);
+        let mut postings: Vec<(Row, f32)> = vec![(0, 0.0); self.forward.terms.len()];
         for row in 0..rows as Row {
-            for place in self.forward.range(row) {
-                let to = &mut next[self.forward.terms[place] as usize];
-                postings[*to as usize] = (row, place as u32);
+            let length = self.forward.length(row);
+            for (term, weight) in self.forward.row(row) {
+                let worth = if self.levels.are_exact() {
+                    f32::from(self.levels.exact(scoring, &self.forward, row, weight))
+                } else {
+                    above(weighing.share(f64::from(weight), length))
+                };
+                let to = &mut next[term as usize];
+                postings[*to as usize] = (row, worth);
+                self.positive &= WEIGHTS.contains(&weight);
                 *to += 1;
             }
         }
-        let weighing = Weighing::new(scoring, self.length_mean);
         self.lists.reserve_exact(self.terms.len());
         for term in 0..self.terms.len() {
-            let of_term = &postings[ends[term] as usize..ends[term + 1] as usize];
-            let list = self.list(of_term, &weighing);
+            let list = self.list(&postings[ends[term] as usize..ends[term + 1] as usize]);
             self.lists.push(list);
         }
         self.blocks.shrink_to_fit();
         self.packed.shrink_to_fit();
+        self.groups.shrink_to_fit();
         self.tail_rows.shrink_to_fit();
-        self.tail_weights.shrink();
+        self.tail_levels.shrink_to_fit();
     }
 
-    /// Packs one list: rows, and places of weights in `forward`.
-    fn list(&mut self, postings: &[(Row, u32)], weighing: &Weighing) -> List {
-        let (blocks, tail) = (self.blocks.len() as u32, self.tail_rows.len() as u32);
-        let mut tail_share_max = 0f32;
+    /// Packs one list: rows, with their level or, where levels are steps, their share.
+    fn list(&mut self, postings: &[(Row, f32)]) -> List {
+        let exact = self.levels.are_exact();
+        let most = postings.iter().map(|(_, share)| *share).fold(0.0, f32::max);
+        let list = List {
+            blocks: self.blocks.len() as u32,
+            count: postings.len() as u32,
+            tail: self.tail_rows.len() as u32,
+            groups: self.groups.len() as u32,
+            step: if exact { 1.0 } else { above(f64::from(most) / (LEVELS - 1) as f64) },
+        };
         let mut before = 0;
-        for block in postings.chunks(BLOCK) {
-            let share = |&(row, place): &(Row, u32)| {
-                let weight = f64::from(self.forward.weights.get(place as usize));
-                weighing.share(weight, self.forward.length(row))
-            };
-            let most = above(block.iter().map(share).fold(0.0, f64::max));
-            let weights = block.iter().map(|(_, place)| self.forward.weights.get(*place as usize));
-            self.positive &= weights.clone().all(|weight| WEIGHTS.contains(&weight));
+        for (number, block) in postings.chunks(BLOCK).enumerate() {
+            let levels = block.iter().map(|(_, share)| stepped(*share, list.step));
+            let greatest = levels.clone().max().unwrap_or(0);
+            if number.is_multiple_of(GROUP) {
+                self.groups.push(greatest);
+            } else if let Some(group) = self.groups.last_mut() {
+                *group = greatest.max(*group);
+            }
             if block.len() < BLOCK {
-                tail_share_max = most;
                 self.tail_rows.extend(block.iter().map(|(row, _)| *row));
-                weights.for_each(|weight| self.tail_weights.push(weight));
+                self.tail_levels.extend(levels);
                 continue;
             }
             let mut rows = [0; BLOCK];
             rows.iter_mut().zip(block).for_each(|(row, posting)| *row = posting.0);
             let offset = self.packed.len() as u32;
             let row_bits = pack_rows(&rows, before, &mut self.packed);
-            let count_bits = match &self.forward.weights {
-                Weights::Counts(_) => {
-                    let mut counts = [0; BLOCK];
-                    #[allow(
-                        clippy::cast_possible_truncation,
-                        clippy::cast_sign_loss,
-                        reason = "a small count"
-                    )]
-                    counts.iter_mut().zip(weights).for_each(|(count, weight)| *count = weight as u32);
-                    pack_counts(&counts, &mut self.packed)
-                }
-                Weights::Any(_) => {
-                    weights.for_each(|weight| self.packed.extend(weight.to_le_bytes()));
-                    0
-                }
-            };
+            self.packed.extend(levels);
             before = rows[BLOCK - 1];
-            self.blocks.push(Block { last: before, share_max: most, offset, row_bits, count_bits });
+            self.blocks.push(Block { last: before, offset, row_bits, level: greatest });
         }
-        List { blocks, count: postings.len() as u32, tail, tail_share_max }
+        list
     }
 
     /// Number of a term.
@@ -207,55 +190,18 @@ impl Sealed {
         terms.iter().filter_map(|&(term, weight)| Some((self.number(term)?, weight))).collect()
     }
 
-    pub(super) fn blocks_of(&self, list: &List) -> &[Block] {
-        &self.blocks[list.blocks as usize..][..list.whole_blocks()]
-    }
-
-    /// The rows behind the last whole block.
-    pub(super) fn tail_of(&self, list: &List) -> &[Row] {
-        &self.tail_rows[list.tail as usize..][..list.count as usize % BLOCK]
-    }
-
-    /// Unpacks a whole block of a list, or with the number behind them what is left.
-    pub(super) fn unpack(&self, list: &List, number: usize, to: &mut Postings) {
-        let blocks = self.blocks_of(list);
-        let Some(block) = blocks.get(number) else {
-            let rows = self.tail_of(list);
-            to.rows[..rows.len()].copy_from_slice(rows);
-            for (place, weight) in to.weights[..rows.len()].iter_mut().enumerate() {
-                *weight = self.tail_weights.get(list.tail as usize + place);
-            }
-            to.len = rows.len();
-            return;
-        };
-        let before = number.checked_sub(1).map_or(0, |before| blocks[before].last);
-        let from = &self.packed[block.offset as usize..];
-        let read = unpack_rows(from, before, block.row_bits, &mut to.rows);
-        match &self.forward.weights {
-            Weights::Counts(_) => {
-                unpack_counts(&from[read..], block.count_bits, &mut to.counts);
-                to.weights.iter_mut().zip(&to.counts).for_each(|(weight, count)| *weight = *count as f32);
-            }
-            Weights::Any(_) => {
-                let bytes = from[read..].as_chunks().0;
-                to.weights
-                    .iter_mut()
-                    .zip(bytes)
-                    .for_each(|(weight, bytes)| *weight = f32::from_le_bytes(*bytes));
-            }
-        }
-        to.len = BLOCK;
-    }
-
-    /// Calls with row and weight of each posting of a term, rows ascending.
-    pub(super) fn postings(&self, term: u64, mut each: impl FnMut(Row, f32)) {
-        let Some(number) = self.number(term) else { return };
-        let list = self.lists[number as usize];
-        let mut postings = Postings::default();
-        for block in 0..=list.whole_blocks() {
-            self.unpack(&list, block, &mut postings);
-            let found = postings.rows.iter().zip(&postings.weights).take(postings.len);
-            found.for_each(|(&row, &weight)| each(row, weight));
+    /// The postings of a term.
+    pub(super) fn postings(&self, number: u32) -> Postings<'_> {
+        let list = &self.lists[number as usize];
+        let (whole, rest) = (list.count as usize / BLOCK, list.count as usize % BLOCK);
+        let groups = (whole + usize::from(rest > 0)).div_ceil(GROUP);
+        Postings {
+            step: list.step,
+            blocks: &self.blocks[list.blocks as usize..][..whole],
+            packed: &self.packed,
+            groups: &self.groups[list.groups as usize..][..groups],
+            tail_rows: &self.tail_rows[list.tail as usize..][..rest],
+            tail_levels: &self.tail_levels[list.tail as usize..][..rest],
         }
     }
 
@@ -265,8 +211,10 @@ impl Sealed {
             + self.lists.capacity() * size_of::<List>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.packed.capacity()
-            + self.lengths.capacity() * size_of::<f32>()
-            + self.tail_rows.capacity() * (size_of::<Row>() + 1)
+            + self.groups.capacity()
+            + self.tail_rows.capacity() * size_of::<Row>()
+            + self.tail_levels.capacity()
+            + self.levels.bytes()
     }
 
     pub(super) fn check(&self) {
@@ -276,14 +224,106 @@ impl Sealed {
         );
         let count: usize = self.lists.iter().map(|list| list.count as usize).sum();
         assert_eq!(count, self.forward.terms.len(), "a posting per term and row");
-        for (number, &term) in self.terms.iter().enumerate() {
+        for number in 0..self.terms.len() as u32 {
+            let postings = self.postings(number);
             let mut last = None;
-            self.postings(term, |row, weight| {
+            postings.for_each(|row, _| {
                 assert!(last.is_none_or(|last| last < row), "rows ascend");
                 last = Some(row);
-                let found = self.forward.row(row).find(|(term, _)| *term as usize == number);
-                assert_eq!(found.map(|(_, weight)| weight.to_bits()), Some(weight.to_bits()));
+                assert!(self.forward.row(row).any(|(term, _)| term == number), "the row has the term");
             });
+        }
+    }
+}
+
+/// A view of the postings of one term, block by block; those behind the last whole block are one more.
+#[derive(Clone, Copy)]
+pub(super) struct Postings<'a> {
+    /// What a level is worth, where levels are steps.
+    pub(super) step: f32,
+    blocks: &'a [Block],
+    packed: &'a [u8],
+    groups: &'a [u8],
+    tail_rows: &'a [Row],
+    tail_levels: &'a [u8],
+}
+
+impl<'a> Postings<'a> {
+    /// Blocks, the tail included.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len() + usize::from(!self.tail_rows.is_empty())
+    }
+
+    /// The last row of a block that is there.
+    pub(super) fn last(&self, block: usize) -> Row {
+        self.blocks.get(block).map_or_else(|| self.tail_rows[self.tail_rows.len() - 1], |block| block.last)
+    }
+
+    /// The first block from `block` on that reaches to `row` or beyond; the number of blocks if there is none.
+    pub(super) fn seek(&self, mut block: usize, row: Row) -> usize {
+        // Mostly it is near; far jumps double.
+        let mut step = 1;
+        while block + step < self.blocks.len() && self.blocks[block + step - 1].last < row {
+            block += step;
+            step *= 2;
+        }
+        let end = (block + step).min(self.blocks.len());
+        if block < end {
+            block += self.blocks[block..end].partition_point(|block| block.last < row);
+        }
+        if block == self.blocks.len() && self.tail_rows.last().is_some_and(|&last| last < row) {
+            block += 1;
+        }
+        block
+    }
+
+    /// The greatest level of all.
+    pub(super) fn greatest(&self) -> u8 {
+        self.groups.iter().copied().max().unwrap_or(0)
+    }
+
+    /// The greatest level of a block.
+    pub(super) fn level(&self, block: usize) -> u8 {
+        match self.blocks.get(block) {
+            Some(block) => block.level,
+            // The tail is mostly a group of its own, and else no greater.
+            None => self.groups[block / GROUP],
+        }
+    }
+
+    /// At least the greatest level of the blocks `from..=to`.
+    pub(super) fn level_of(&self, from: usize, to: usize) -> u8 {
+        if to - from < GROUP / 2 {
+            return (from..=to).map(|block| self.level(block)).max().unwrap_or(0);
+        }
+        self.groups[from / GROUP..=to / GROUP].iter().copied().max().unwrap_or(0)
+    }
+
+    /// The levels of a block's postings.
+    pub(super) fn levels(&self, block: usize) -> &'a [u8] {
+        match self.blocks.get(block) {
+            Some(block) => &self.packed[block.offset as usize + packed_bytes(block.row_bits)..][..BLOCK],
+            None => self.tail_levels,
+        }
+    }
+
+    /// Unpacks a block's rows; how many there are.
+    pub(super) fn rows(&self, block: usize, to: &mut [Row; BLOCK]) -> usize {
+        let Some(packed) = self.blocks.get(block) else {
+            to[..self.tail_rows.len()].copy_from_slice(self.tail_rows);
+            return self.tail_rows.len();
+        };
+        let before = block.checked_sub(1).map_or(0, |before| self.blocks[before].last);
+        unpack_rows(&self.packed[packed.offset as usize..], before, packed.row_bits, to);
+        BLOCK
+    }
+
+    /// Calls with row and level of each posting, rows ascending.
+    pub(super) fn for_each(&self, mut each: impl FnMut(Row, u8)) {
+        let mut rows = [0; BLOCK];
+        for block in 0..self.blocks() {
+            let count = self.rows(block, &mut rows);
+            rows[..count].iter().zip(self.levels(block)).for_each(|(&row, &level)| each(row, level));
         }
     }
 }

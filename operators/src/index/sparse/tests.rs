@@ -73,9 +73,11 @@ fn sorted(mut hits: Vec<RowHit>, want: usize) -> Vec<RowHit> {
     hits
 }
 
-fn row(scoring: Scoring) -> BoxedStrategy<SparseVector> {
+fn row(scoring: Scoring, signed: bool) -> BoxedStrategy<SparseVector> {
     let weight = match scoring {
         Scoring::Bm25 { .. } => prop_oneof![9 => (1u8..4).prop_map(f32::from), 1 => Just(300.0)].boxed(),
+        // As of a learned sparse model: many different ones, so that levels are steps.
+        Scoring::Dot if !signed => prop_oneof![Just(0.5f32), 0.001f32..2.0].boxed(),
         Scoring::Dot => prop_oneof![Just(0.5f32), Just(1.0), Just(-0.25), 0.0f32..2.0].boxed(),
     };
     // Few frequent terms and many rare ones: lists of many blocks and of a few rows.
@@ -84,9 +86,12 @@ fn row(scoring: Scoring) -> BoxedStrategy<SparseVector> {
 }
 
 fn case() -> impl Strategy<Value = (Scoring, Vec<SparseVector>)> {
-    let of =
-        |scoring| prop::collection::vec(row(scoring), 1..900).prop_map(move |vectors| (scoring, vectors));
-    prop_oneof![of(BM25), of(Scoring::Dot), of(Scoring::Bm25 { k1: 0.9, b: 0.0 })]
+    let of = |scoring, signed| {
+        let rows = prop::collection::vec(row(scoring, signed), 1..900);
+        rows.prop_map(move |vectors| (scoring, vectors))
+    };
+    let flat = Scoring::Bm25 { k1: 0.9, b: 0.0 };
+    prop_oneof![of(BM25, false), of(Scoring::Dot, true), of(Scoring::Dot, false), of(flat, false)]
 }
 
 proptest! {

@@ -1,32 +1,34 @@
 //! The best rows of a sealed index, by MaxScore (Turtle & Flood 1995) over windows of rows, with block maxima.
 //!
 //! Window by window the terms are split: the least, whose greatest shares together do not reach the score that is needed,
-//! cannot bring a row in by themselves. Only the postings of the others are added up; a row whose sum can reach the needed
-//! score together with what the least have in its own blocks is scored by its vector. Sums are in f32 and a little slack,
-//! so that nothing is lost; scores are not.
+//! cannot bring a row in by themselves. Only the postings of the others are looked at: of a single one the levels alone
+//! tell which blocks to unpack, of several what they add is summed. A row that can reach the needed score together with
+//! the least is looked up in these, until it cannot any more, and then scored. Bounds are in f32, rounded up, with a
+//! little slack, so that nothing is lost; scores are not.
+//!
+//! The needed score is known from the start: of the rarest terms the rows with the greatest shares are scored first.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use super::SLACK;
+use super::cursor::{Cursor, Sums, WINDOW};
 use super::pack::BLOCK;
-use super::sealed::{List, Postings, Sealed};
+use super::sealed::Sealed;
 use super::weigh::Weighing;
 use crate::index::rows::{Row, RowHit, RowSet, Search};
-
-/// Rows of a window: its sums stay in the first cache.
-const WINDOW: usize = 4096;
 
 /// Query weights below might vanish in f32.
 const WEIGHT_MIN: f64 = 1e-6;
 
-/// By how much, relatively, a sum in f32 may fall short.
-const SLACK: f64 = 1e-4;
+/// Blocks of a term that are searched for great shares before all else.
+const SEED_BLOCKS: usize = 16;
 
 /// By how much a difference of sums in f32 may be off, relative to the greatest of them.
 const ROUNDING: f32 = 1e-4;
 
-/// A window with fewer postings than one in so many rows is looked through posting by posting.
-const FEW_IN_WINDOW: usize = 16;
+/// A window with fewer postings is gone through posting by posting.
+const FEW_IN_WINDOW: usize = WINDOW / 4;
 
 /// Sums compared at once.
 const LANES: usize = 32;
@@ -84,148 +86,6 @@ impl Best {
     }
 }
 
-/// A term's way through its postings. Invariant: postings of blocks before `block` lie before the window.
-struct Cursor<'a> {
-    sealed: &'a Sealed,
-    list: List,
-    weight: f32,
-    /// What a share at the index's own mean length is multiplied by for a bound.
-    bound: f32,
-    saturation: Option<(f32, f32)>,
-    block: usize,
-    /// The block that is unpacked.
-    unpacked: usize,
-    postings: Postings,
-    /// What each of its postings adds, in f32.
-    parts: [f32; BLOCK],
-}
-
-/// No block is unpacked.
-const NOTHING: usize = usize::MAX;
-
-impl<'a> Cursor<'a> {
-    fn new(sealed: &'a Sealed, number: u32, weight: f64, weighing: &Weighing) -> Self {
-        Self {
-            sealed,
-            list: sealed.lists[number as usize],
-            weight: weight as f32,
-            bound: (weight * weighing.excess(sealed.length_mean) * (1.0 + SLACK)) as f32,
-            saturation: weighing.saturation(),
-            block: 0,
-            unpacked: NOTHING,
-            postings: Postings::default(),
-            parts: [0.0; BLOCK],
-        }
-    }
-
-    /// The last row of a block; of the postings behind the last whole one as well.
-    fn last(&self, block: usize) -> Option<Row> {
-        let blocks = self.sealed.blocks_of(&self.list);
-        blocks.get(block).map(|block| block.last).or_else(|| {
-            (block == blocks.len()).then(|| self.sealed.tail_of(&self.list).last().copied()).flatten()
-        })
-    }
-
-    /// The most a posting of a block adds.
-    fn most_of(&self, block: usize) -> f32 {
-        let blocks = self.sealed.blocks_of(&self.list);
-        blocks.get(block).map_or(self.list.tail_share_max, |block| block.share_max) * self.bound
-    }
-
-    /// Goes to the first block that reaches to `row` or beyond; whether there is one.
-    fn seek(&mut self, row: Row) -> bool {
-        let blocks = self.sealed.blocks_of(&self.list);
-        while blocks.get(self.block).is_some_and(|block| block.last < row) {
-            self.block += 1;
-        }
-        self.last(self.block).is_some_and(|last| last >= row)
-    }
-
-    /// The most it adds to a row before `end`, from the block on that has been sought.
-    fn most(&self, end: Row) -> f32 {
-        let mut most = 0f32;
-        let mut block = self.block;
-        while let Some(last) = self.last(block) {
-            most = most.max(self.most_of(block));
-            if last >= end - 1 {
-                break;
-            }
-            block += 1;
-        }
-        most
-    }
-
-    /// Unpacks a block and works out what its postings add.
-    fn unpack(&mut self, block: usize) {
-        if self.unpacked == block {
-            return;
-        }
-        self.unpacked = block;
-        let Self { sealed, list, weight, saturation, postings, parts, .. } = self;
-        sealed.unpack(list, block, postings);
-        let weights = &postings.weights;
-        match *saturation {
-            None => parts.iter_mut().zip(weights).for_each(|(part, of_row)| *part = *weight * of_row),
-            Some((c, d)) => {
-                for (part, &row) in parts.iter_mut().zip(&postings.rows[..postings.len]) {
-                    *part = sealed.lengths[row as usize];
-                }
-                for (part, of_row) in parts.iter_mut().zip(weights) {
-                    *part = *weight * of_row / (of_row + c + d * *part);
-                }
-            }
-        }
-    }
-
-    /// Adds what its postings in `start..start + sums.len()` add; `start` has been sought. How many there are.
-    fn add(&mut self, start: Row, sums: &mut [f32]) -> usize {
-        let end = start + sums.len() as Row;
-        let (mut block, mut count) = (self.block, 0);
-        while let Some(last) = self.last(block) {
-            self.unpack(block);
-            let rows = &self.postings.rows[..self.postings.len];
-            let from = if rows[0] >= start { 0 } else { rows.partition_point(|&row| row < start) };
-            let to = if last < end { rows.len() } else { rows.partition_point(|&row| row < end) };
-            for (&row, part) in rows[from..to].iter().zip(&self.parts[from..to]) {
-                sums[(row - start) as usize] += part;
-            }
-            count += to - from;
-            if last >= end - 1 {
-                break;
-            }
-            block += 1;
-        }
-        count
-    }
-
-    /// Calls with the row of each of its postings in `start..end`, for windows with few of them.
-    fn rows(&mut self, start: Row, end: Row, mut each: impl FnMut(Row)) {
-        let mut block = self.block;
-        while let Some(last) = self.last(block) {
-            self.unpack(block);
-            let rows = &self.postings.rows[..self.postings.len];
-            rows.iter().filter(|row| (start..end).contains(*row)).for_each(|&row| each(row));
-            if last >= end - 1 {
-                break;
-            }
-            block += 1;
-        }
-    }
-
-    /// What it adds to a row, rows ascending from call to call; `None` if it can only be less than `least`.
-    fn part(&mut self, row: Row, least: f32) -> Option<f32> {
-        if !self.seek(row) {
-            return Some(0.0);
-        }
-        if self.most_of(self.block) < least {
-            return None;
-        }
-        self.unpack(self.block);
-        let rows = &self.postings.rows[..self.postings.len];
-        Some(rows.binary_search(&row).map_or(0.0, |place| self.parts[place]))
-    }
-}
-
 /// The `want` best visible rows, ties by row; `None` where nothing can be pruned: with weights that
 /// are negative or nothing.
 pub(super) fn search(
@@ -248,9 +108,11 @@ pub(super) fn search(
             }
         });
     } else {
-        let cursor = |&(number, weight): &(u32, f64)| Cursor::new(sealed, number, weight, weighing);
+        let shares = sealed.levels.shares(weighing);
+        let cursor = |&(number, weight): &(u32, f64)| Cursor::new(sealed, number, weight, weighing, &shares);
         let mut cursors: Vec<Cursor<'_>> = located.iter().map(cursor).collect();
-        let mut pass = Pass::new(sealed, &located, weighing, search.visible);
+        let mut pass = Pass::new(sealed, &located, weighing, &shares, search.visible);
+        best.needed = best.needed.max(pass.seed(&cursors, search.want));
         let mut start = 0;
         while let Some(next) = pass.window(&mut cursors, start, &mut best) {
             start = next;
@@ -264,11 +126,13 @@ struct Pass<'a> {
     sealed: &'a Sealed,
     located: &'a [(u32, f64)],
     weighing: &'a Weighing,
+    /// Per level its share, where levels are exact.
+    shares: &'a [f64],
     visible: &'a RowSet<'a>,
-    /// Per row of the window the sum so far.
-    sums: Vec<f32>,
-    /// Places of the window whose sums may be enough.
-    enough: Vec<u16>,
+    /// All 0 between windows; made when first needed.
+    sums: Option<Box<Sums>>,
+    /// Rows that may be good enough, and their sums; ascending.
+    candidates: Vec<(Row, f32)>,
     /// Per term of the window the most it adds, and its place; ascending.
     most: Vec<(f32, usize)>,
 }
@@ -278,17 +142,57 @@ impl<'a> Pass<'a> {
         sealed: &'a Sealed,
         located: &'a [(u32, f64)],
         weighing: &'a Weighing,
+        shares: &'a [f64],
         visible: &'a RowSet<'a>,
     ) -> Self {
         Self {
             sealed,
             located,
             weighing,
+            shares,
             visible,
-            sums: vec![0.0; WINDOW],
-            enough: Vec::new(),
+            sums: None,
+            candidates: Vec::new(),
             most: Vec::with_capacity(located.len()),
         }
+    }
+
+    /// A score that `want` rows reach: of those with the greatest shares of the terms that add most.
+    fn seed(&mut self, cursors: &[Cursor<'_>], want: usize) -> f64 {
+        self.most.clear();
+        self.most.extend((0..).zip(cursors).map(|(place, cursor)| (cursor.most(), place)));
+        self.most.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        let mut rows: Vec<Row> = Vec::new();
+        let mut found: Vec<(u8, Row)> = Vec::new();
+        for &(_, place) in &self.most {
+            let postings = cursors[place].postings();
+            found.clear();
+            let mut of_block = [0; BLOCK];
+            for block in 0..postings.blocks().min(SEED_BLOCKS) {
+                let count = postings.rows(block, &mut of_block);
+                let visible = of_block[..count].iter().zip(postings.levels(block));
+                found.extend(
+                    visible.map(|(&row, &level)| (level, row)).filter(|(_, row)| self.visible.contains(*row)),
+                );
+            }
+            if found.len() > want {
+                found.select_nth_unstable_by(want - 1, |a, b| b.cmp(a));
+                found.truncate(want);
+            }
+            rows.extend(found.iter().map(|(_, row)| *row));
+            rows.sort_unstable();
+            rows.dedup();
+            if rows.len() >= want {
+                break;
+            }
+        }
+        if rows.len() < want {
+            return f64::NEG_INFINITY;
+        }
+        let score = |&row: &Row| self.sealed.forward.score_located(self.located, self.weighing, row);
+        let mut scores: Vec<f64> = rows.iter().filter_map(score).collect();
+        scores.sort_unstable_by(|a, b| b.total_cmp(a));
+        scores[want - 1]
     }
 
     /// Looks at the window from `start` on; the start of the next one that has postings.
@@ -299,100 +203,118 @@ impl<'a> Pass<'a> {
         }
         self.most.clear();
         for (place, cursor) in cursors.iter_mut().enumerate() {
-            if cursor.seek(start) {
-                self.most.push((cursor.most(end), place));
-            }
+            self.most.extend(cursor.enter(start, end).map(|most| (most, place)));
         }
         if self.most.is_empty() {
             return None;
         }
         self.most.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let reach = best.reach();
-        let mut least = 0;
-        let mut rest = 0f32;
-        for &(most, _) in &self.most {
-            if rest + most >= reach {
-                break;
-            }
+        // How many of the least do not reach it together, and what they add.
+        let (mut least, mut rest) = (0, 0f32);
+        while let Some(&(most, _)) = self.most.get(least).filter(|(most, _)| rest + most < reach) {
             rest += most;
             least += 1;
         }
         if least < self.most.len() {
-            self.add(cursors, least, start, end, reach - rest);
-            self.collect(cursors, least, rest, start, best);
+            self.gather(cursors, least, start, end, reach - rest);
+            self.collect(cursors, least, rest, best);
         }
         Some(end)
     }
 
-    /// Adds up the postings of all terms but the least, and finds where the sums are enough.
-    fn add(&mut self, cursors: &mut [Cursor<'_>], least: usize, start: Row, end: Row, enough: f32) {
-        let sums = &mut self.sums[..(end - start) as usize];
+    /// Finds the rows to which all terms but the least add enough.
+    fn gather(&mut self, cursors: &mut [Cursor<'_>], least: usize, start: Row, end: Row, enough: f32) {
+        let candidates = &mut self.candidates;
+        candidates.clear();
         let greatest = &self.most[least..];
-        let count: usize = greatest.iter().map(|&(_, place)| cursors[place].add(start, sums)).sum();
-        self.enough.clear();
+        if let &[(_, place)] = greatest {
+            cursors[place].reaching(start, end, enough, |row, worth| candidates.push((row, worth)));
+            return;
+        }
+        let sums = self.sums.get_or_insert_with(|| Box::new([0.0; WINDOW]));
+        let mut count = 0;
+        for &(_, place) in greatest {
+            cursors[place].each(start, end, |row, worth| {
+                // The remainder is the place itself, and spares a check.
+                sums[(row - start) as usize % WINDOW] += worth;
+                count += 1;
+            });
+        }
         // Every posting adds something: a row without any has a sum of 0.
         let enough = enough.max(f32::MIN_POSITIVE);
-        if count > sums.len() / FEW_IN_WINDOW {
-            for (number, some) in sums.chunks_mut(LANES).enumerate() {
+        if count > FEW_IN_WINDOW {
+            for (number, some) in sums.as_chunks::<LANES>().0.iter().enumerate() {
                 if some.iter().map(|sum| u32::from(*sum >= enough)).sum::<u32>() > 0 {
-                    let places = (0..).zip(some.iter()).filter(|(_, sum)| **sum >= enough);
-                    self.enough.extend(places.map(|(place, _): (u16, _)| (number * LANES) as u16 + place));
+                    let rows = (start + (number * LANES) as Row..).zip(some);
+                    candidates.extend(rows.filter(|(_, sum)| **sum >= enough).map(|(row, &sum)| (row, sum)));
                 }
             }
+            sums.fill(0.0);
             return;
         }
         for &(_, place) in greatest {
-            cursors[place].rows(start, end, |row| {
-                let place = (row - start) as usize;
-                if sums[place] >= enough {
-                    self.enough.push(place as u16);
+            cursors[place].each(start, end, |row, _| {
+                let sum = std::mem::take(&mut sums[(row - start) as usize % WINDOW]);
+                if sum >= enough {
+                    candidates.push((row, sum));
                 }
             });
         }
-        self.enough.sort_unstable();
-        self.enough.dedup();
+        candidates.sort_unstable_by_key(|(row, _)| *row);
     }
 
-    /// Scores the rows that can reach the needed score.
-    fn collect(&mut self, cursors: &mut [Cursor<'_>], least: usize, rest: f32, start: Row, best: &mut Best) {
+    /// Scores the candidates that can reach the needed score.
+    fn collect(&self, cursors: &mut [Cursor<'_>], least: usize, rest: f32, best: &mut Best) {
         let mut reach = best.reach();
-        for &place in &self.enough {
-            let sum = self.sums[place as usize];
-            let row = start + Row::from(place);
-            if sum + rest < reach || !self.visible.contains(row) {
+        for &(row, sum) in &self.candidates {
+            if sum + rest < reach
+                || !self.visible.contains(row)
+                || !can_reach(&self.most[..least], cursors, row, sum, rest, reach)
+            {
                 continue;
             }
-            if !can_reach(&self.most[..least], cursors, row, sum, rest, reach) {
-                continue;
-            }
-            if let Some(score) = self.sealed.forward.score_located(self.located, self.weighing, row) {
+            if let Some(score) = self.score(cursors, row) {
                 best.offer(RowHit { row, score });
                 reach = best.reach();
             }
         }
-        self.sums.fill(0.0);
+    }
+
+    /// The score of a row: the same sum, by its postings or by its vector. Rows come ascending.
+    fn score(&self, cursors: &mut [Cursor<'_>], row: Row) -> Option<f64> {
+        if self.shares.is_empty() {
+            return self.sealed.forward.score_located(self.located, self.weighing, row);
+        }
+        let mut score = None;
+        for (cursor, (_, weight)) in cursors.iter_mut().zip(self.located) {
+            if let Some(level) = cursor.level(row) {
+                score = Some(score.unwrap_or(0.0) + weight * self.shares[usize::from(level)]);
+            }
+        }
+        score
     }
 }
 
-/// Whether the least terms, which together add `rest` at most, may lift a row from `sum` to what it needs. Rows come
-/// ascending.
+/// Whether terms, which together add `rest` at most, may lift a row from `sum` to what it needs. Rows come ascending.
 fn can_reach(
-    least: &[(f32, usize)],
+    terms: &[(f32, usize)],
     cursors: &mut [Cursor<'_>],
     row: Row,
     mut sum: f32,
     mut rest: f32,
     reach: f32,
 ) -> bool {
-    for &(most, place) in least.iter().rev() {
+    for &(most, place) in terms.iter().rev() {
         rest -= most;
-        // What the terms before leave over is enough, or this one has to bring the difference. A little is lost when
-        // sums are taken apart again.
-        match cursors[place].part(row, reach - sum - rest - most * ROUNDING) {
-            Some(part) => sum += part,
-            None => return false,
+        // What is lost when sums are taken apart again.
+        let lost = most * ROUNDING;
+        let cursor = &mut cursors[place];
+        if sum + cursor.bound(row) + rest + lost < reach {
+            return false;
         }
-        if sum + rest + most * ROUNDING < reach {
+        sum += cursor.part(row);
+        if sum + rest + lost < reach {
             return false;
         }
     }

@@ -26,17 +26,6 @@ impl Weighing {
         }
     }
 
-    /// `(c, d)`: the share is `weight / (weight + c + d · length)`; `None` for dot products.
-    pub(super) fn saturation(&self) -> Option<(f32, f32)> {
-        match self.scoring {
-            Scoring::Dot => None,
-            Scoring::Bm25 { k1, b } => {
-                let d = f64::from(k1) * f64::from(b) / self.length_mean;
-                Some((k1 * (1.0 - b), if d.is_finite() { d as f32 } else { f32::INFINITY }))
-            }
-        }
-    }
-
     /// Whether every share of a positive weight is positive.
     pub(super) fn saturates(&self) -> bool {
         matches!(self.scoring, Scoring::Dot) || (1e-3..1e9).contains(&self.length_mean)
