@@ -7,7 +7,7 @@ use std::time::Duration;
 use freshet_operators::index::multi::TokenRows;
 use freshet_operators::index::multi::maxsim::{Kernel, Query, Tokens};
 use freshet_operators::index::rows::{Pick, Row as RowNumber, RowIndex, RowSet, Search};
-use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenMatrix};
+use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenCoding, TokenMatrix};
 use freshet_schemas::{Params, VectorKind};
 
 use crate::data::Random;
@@ -222,6 +222,7 @@ fn first_stage(report: &mut Report) {
         scoring: Scoring::Dot,
         metric: Metric::Dot,
         factory: String::new(),
+        coding: TokenCoding::Int8,
     };
     let mut head = TokenRows::head(&spec).expect("a field");
     for _ in 0..documents {
