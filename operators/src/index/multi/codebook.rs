@@ -281,8 +281,8 @@ impl<'a> Encoder<'a> {
             for ((part, words), byte) in self.parts.iter().zip(&mut code[FRONT..]) {
                 *byte = words.nearest(&residual[part.clone()]).0;
             }
-            // The length is kept. The length of least error would be shorter; then tokens coded badly would meet queries
-            // worse than the exact ones of a head, and rankings of both together suffer.
+            // The length is kept. The one of least error, shorter by the cosine, ranks worse: on Cranfield nDCG@10 of a
+            // scan is 0.330 instead of 0.384.
             let decoded = length(self.book.decode(&code, &mut self.scratch).codes);
             let scale = if decoded > 0.0 { scale * token_length / decoded } else { 0.0 };
             code[2..FRONT].copy_from_slice(&packed(scale).to_le_bytes());
