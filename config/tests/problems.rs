@@ -212,7 +212,7 @@ fn kafka_is_checked() {
 #[test]
 fn vector_fields_are_checked() {
     let only_dense = "only for dense vectors, this one is";
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 16] = [
         ("model = 'm'", &["kind: missing: one of \"dense\", \"sparse\", \"multi\""]),
         (
             "kind = 'dens'\nmodel = 'm'",
