@@ -9,8 +9,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 
 use crate::plans::default_plan;
 use crate::{
-    Config, Connector, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline, Queries, Snapshots,
-    Topics, VectorField,
+    Config, Connector, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline, Quantization,
+    Queries, Snapshots, Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -117,6 +117,7 @@ impl VectorField {
             language: LANGUAGE.to_owned(),
             k1: BM25_K1,
             b: BM25_B,
+            quantization: Quantization::Int8,
         }
     }
 

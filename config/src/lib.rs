@@ -185,6 +185,17 @@ pub struct VectorField {
     pub k1: f32,
     /// `b` of BM25. Default 0.75.
     pub b: f32,
+    /// `quantization`: how sealed segments hold token vectors; multi only. Default int8.
+    pub quantization: Quantization,
+}
+
+/// How sealed segments hold token vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantization {
+    /// A byte per dimension and a scale.
+    Int8,
+    /// A centroid and what is left over it: at most 36 bytes per token, whatever the dimension.
+    Residual,
 }
 
 /// How dense vectors compare; higher scores are better.

@@ -8,7 +8,7 @@ use freshet_schemas::VectorKind;
 use crate::defaults::{self, BM25};
 use crate::problems::{did_you_mean, list};
 use crate::section::Section;
-use crate::{Distance, VectorField};
+use crate::{Distance, Quantization, VectorField};
 
 /// Largest dimension of a vector, as in Qdrant.
 const SIZE_MAX: usize = 65_536;
@@ -77,6 +77,7 @@ struct Raw {
     language: Option<String>,
     k1: Option<f64>,
     b: Option<f64>,
+    quantization: Option<Quantization>,
 }
 
 fn field(mut section: Section<'_>) -> Option<VectorField> {
@@ -84,6 +85,8 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         [("dense", VectorKind::Dense), ("sparse", VectorKind::Sparse), ("multi", VectorKind::Multi)];
     const DISTANCES: [(&str, Distance); 3] =
         [("cosine", Distance::Cosine), ("dot", Distance::Dot), ("euclid", Distance::Euclid)];
+    const QUANTIZATIONS: [(&str, Quantization); 2] =
+        [("int8", Quantization::Int8), ("residual", Quantization::Residual)];
     let has_kind = section.has("kind");
     let kind = section.word("kind", &KINDS);
     if !has_kind {
@@ -97,6 +100,7 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         language: section.string("language"),
         k1: section.float("k1", 0.0..=1000.0),
         b: section.float("b", 0.0..=1.0),
+        quantization: section.word("quantization", &QUANTIZATIONS),
     };
     if let Some(kind) = kind {
         check_source(&mut section, kind, &raw);
@@ -112,6 +116,7 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         language: raw.language.unwrap_or(base.language),
         k1: raw.k1.map_or(base.k1, |k1| k1 as f32),
         b: raw.b.map_or(base.b, |b| b as f32),
+        quantization: raw.quantization.unwrap_or(base.quantization),
         ..base
     })
 }
@@ -203,6 +208,10 @@ fn check_keys(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
         && let Some(wrong) = misshapen(index)
     {
         section.report("index", format!("\"{index}\" {wrong}"));
+    }
+    if kind != VectorKind::Multi && raw.quantization.is_some() {
+        let message = format!("only for multi-vectors, this one is {}", kind.as_str());
+        section.report("quantization", message);
     }
     if raw.model.as_deref() != Some(BM25) {
         let given = [("language", raw.language.is_some()), ("k1", raw.k1.is_some()), ("b", raw.b.is_some())];

@@ -212,7 +212,7 @@ fn kafka_is_checked() {
 #[test]
 fn vector_fields_are_checked() {
     let only_dense = "only for dense vectors, this one is";
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 16] = [
         ("model = 'm'", &["kind: missing: one of \"dense\", \"sparse\", \"multi\""]),
         (
             "kind = 'dens'\nmodel = 'm'",
@@ -239,6 +239,14 @@ fn vector_fields_are_checked() {
             &[&format!("distance: {only_dense} multi"), &format!("index: {only_dense} multi")],
         ),
         (
+            "kind = 'dense'\nsize = 3\nquantization = 'residual'",
+            &["quantization: only for multi-vectors, this one is dense"],
+        ),
+        (
+            "kind = 'multi'\nsize = 3\nquantization = 'pq'",
+            &["quantization: \"pq\" is not one of \"int8\", \"residual\""],
+        ),
+        (
             "kind = 'dense'\nsize = 3\nindex = 'LSH'",
             &["index: \"LSH\" does not start with one of \"Flat\", \"HNSW\", \"IVF\": \"Flat\", \
                \"HNSW32\", \"IVF256,PQ32\""],
@@ -255,7 +263,7 @@ fn vector_fields_are_checked() {
         (
             "kind = 'sparse'\nmodel = 'bm25'\ncase = true",
             &["case: unknown key; known: \"kind\", \"model\", \"size\", \"distance\", \"index\", \
-               \"language\", \"k1\", \"b\""],
+               \"language\", \"k1\", \"b\", \"quantization\""],
         ),
     ];
     for (field, expect) in cases {

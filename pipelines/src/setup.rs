@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use freshet_config::{Config, Distance};
+use freshet_config::{Config, Distance, Quantization};
 use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
@@ -12,7 +12,7 @@ use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, load};
 use freshet_operators::index::payload::PayloadField;
 use freshet_operators::index::segment::{Segment, SegmentSpec};
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit};
-use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring};
+use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCoding};
 use freshet_operators::plan::Plans;
 use freshet_operators::shard::Shards;
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
@@ -195,6 +195,10 @@ fn vector_field(
         },
         metric: if field.distance == Distance::Euclid { Metric::Euclid } else { Metric::Dot },
         factory: field.index.clone(),
+        coding: match field.quantization {
+            Quantization::Int8 => TokenCoding::Int8,
+            Quantization::Residual => TokenCoding::Residual,
+        },
     };
     let normalised = field.kind == VectorKind::Dense && field.distance == Distance::Cosine;
     Ok(VectorField { spec, normalised, source })

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use freshet_operators::index::bits::Bits;
 use freshet_operators::index::dense::DenseRows;
 use freshet_operators::index::rows::{Pick, Row as Number, RowIndex, RowSet, Search};
-use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring};
+use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenCoding};
 use freshet_schemas::{Params, VectorKind};
 
 use crate::data::{Random, clustered};
@@ -116,6 +116,7 @@ fn spec(factory: &str) -> FieldSpec {
         scoring: Scoring::Dot,
         metric: Metric::Dot,
         factory: factory.into(),
+        coding: TokenCoding::Int8,
     }
 }
 

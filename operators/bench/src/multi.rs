@@ -7,7 +7,7 @@ use std::time::Duration;
 use freshet_operators::index::multi::TokenRows;
 use freshet_operators::index::multi::maxsim::{Kernel, Query, Tokens};
 use freshet_operators::index::rows::{Pick, Row as RowNumber, RowIndex, RowSet, Search};
-use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenMatrix};
+use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenCoding, TokenMatrix};
 use freshet_schemas::{Params, VectorKind};
 
 use crate::data::Random;
@@ -43,6 +43,7 @@ pub(crate) fn run(report: &mut Report) {
         rerank(report, dim);
     }
     first_stage(report);
+    coded(report);
 }
 
 fn unit(dim: usize, random: &mut Random) -> Vec<f32> {
@@ -222,6 +223,7 @@ fn first_stage(report: &mut Report) {
         scoring: Scoring::Dot,
         metric: Metric::Dot,
         factory: String::new(),
+        coding: TokenCoding::Int8,
     };
     let mut head = TokenRows::head(&spec).expect("a field");
     for _ in 0..documents {
@@ -251,6 +253,57 @@ fn first_stage(report: &mut Report) {
             "{:.1} GB/s of codes; {:.0} bytes per token",
             bytes as f64 / time.as_secs_f64() / 1e9,
             sealed.bytes() as f64 / (documents * tokens) as f64
+        ),
+    });
+}
+
+/// A scan of 1,000 documents of 128 tokens as int8, and coded.
+fn coded(report: &mut Report) {
+    let (documents, tokens, dim) = (report.scaled(1000), 128, 384);
+    let mut random = Random::new(13);
+    let centres: Vec<Vec<f32>> = (0..1000).map(|_| unit(dim, &mut random)).collect();
+    let mut token = || {
+        let centre = &centres[random.bits() as usize % centres.len()];
+        let noise = unit(dim, &mut random);
+        centre.iter().zip(noise).map(|(centre, noise)| centre + 0.6 * noise).collect::<Vec<f32>>()
+    };
+    let matrices: Vec<TokenMatrix> =
+        (0..documents).map(|_| quantised(&(0..tokens).map(|_| token()).collect::<Vec<_>>(), dim)).collect();
+    let probe = Probe::Multi((0..QUERY_TOKENS).map(|_| token()).collect());
+    let visible = RowSet::all(documents);
+    let picks: Vec<Pick> = (0..documents as RowNumber).map(|row| Pick { from: 0, row }).collect();
+    let measure = |coding| {
+        let spec = FieldSpec {
+            name: "colbert".into(),
+            kind: VectorKind::Multi,
+            size: dim,
+            scoring: Scoring::Dot,
+            metric: Metric::Dot,
+            factory: String::new(),
+            coding,
+        };
+        let mut head = TokenRows::head(&spec).expect("a field");
+        matrices.iter().for_each(|matrix| head.push(matrix).expect("a matrix that fits"));
+        let mut sealed = None;
+        let seal = timed(|| sealed = TokenRows::seal(&spec, &[&head], &picks).ok());
+        let sealed = sealed.expect("a sealed index");
+        (best_of(|| drop(black_box(sealed.scan(&probe, &visible)))), seal, sealed.bytes())
+    };
+    let (plain, _, plain_bytes) = measure(TokenCoding::Int8);
+    let (coded, seal, coded_bytes) = measure(TokenCoding::Residual);
+    let all = documents * tokens;
+    report.add(Row {
+        group: "multi",
+        what: format!("residual coding: scan of {documents} documents of {tokens} × {dim}"),
+        value: 1.0 / coded.as_secs_f64(),
+        unit: "/s",
+        reference: Some((1.0 / plain.as_secs_f64(), "the same as int8")),
+        bar: None,
+        note: format!(
+            "{:.1} bytes per token with the codebook, int8 {:.1}; codebook made and {all} tokens coded in {:.1} s",
+            coded_bytes as f64 / all as f64,
+            plain_bytes as f64 / all as f64,
+            seal.as_secs_f64()
         ),
     });
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use freshet_operators::index::segment::SegmentSpec;
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit, Shard};
 use freshet_operators::index::{
-    DocumentPut, FieldPut, FieldSpec, Metric, Probe, RowPut, RowVector, Scoring, ShardChange, TokenMatrix,
+    DocumentPut, FieldPut, FieldSpec, Metric, Probe, RowPut, RowVector, Scoring, ShardChange, TokenCoding,
+    TokenMatrix,
 };
 use freshet_schemas::{Params, SparseVector, VectorKind};
 
@@ -30,6 +31,7 @@ fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
         scoring: Scoring::Bm25 { k1: 1.2, b: 0.75 },
         metric: Metric::Dot,
         factory: freshet_config::defaults::INDEX.into(),
+        coding: TokenCoding::Int8,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use freshet_operators::index::rows::{Pick, Row as RowNumber, RowIndex, RowSet, Search};
 use freshet_operators::index::sparse::SparseRows;
-use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring};
+use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenCoding};
 use freshet_operators::stats::bm25_weight;
 use freshet_schemas::{Params, SparseVector, VectorKind};
 use tantivy::collector::TopDocs;
@@ -93,6 +93,7 @@ fn spec() -> FieldSpec {
         scoring: Scoring::Bm25 { k1: K1, b: 0.75 },
         metric: Metric::Dot,
         factory: String::new(),
+        coding: TokenCoding::Int8,
     }
 }
 

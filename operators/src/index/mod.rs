@@ -45,6 +45,18 @@ pub struct FieldSpec {
     pub metric: Metric,
     /// FAISS factory string of sealed dense rows, such as `"HNSW32,SQ8"`.
     pub factory: String,
+    /// How sealed rows of a multi field are held.
+    pub coding: TokenCoding,
+}
+
+/// How sealed segments hold token vectors. Heads hold them as int8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenCoding {
+    /// As they came: a byte per dimension and a scale.
+    #[default]
+    Int8,
+    /// As a centroid and the coded residual: see `multi::residual`.
+    Residual,
 }
 
 /// How a dense field compares; the score is higher for better.

@@ -56,7 +56,9 @@ pub struct Found {
 /// - What a search finds, and its scores to the last bit, depend on the visible rows and the probe only: not on other
 ///   rows, on other probes, or on how rows are spread over indexes. Approximate indexes keep this except for which rows
 ///   they miss.
-/// - `search`, `scan` and `score` give a row the same score, in a head and in what is sealed from it.
+/// - `search`, `scan` and `score` give a row the same score, in a head and in what is sealed from it. The one exception is
+///   a lossy coding, `TokenCoding::Residual`: there a row's score changes when the row is sealed (and again when it comes
+///   under another codebook). Within an index, all three still agree.
 /// - Vectors and probes have been checked (see `check`); what does not fit may be refused again, and never panics.
 /// - `seal` is called on background threads while others search the same indexes.
 pub trait RowIndex: Send + Sync + Sized {

@@ -10,7 +10,7 @@ use super::segment::SegmentSpec;
 use super::shard::{Builder, HeadLimit, Job, Shard};
 use super::{
     DocumentPut, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring,
-    ShardChange, Time, TokenMatrix,
+    ShardChange, Time, TokenCoding, TokenMatrix,
 };
 
 mod filter;
@@ -27,6 +27,7 @@ fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
         scoring: Scoring::Dot,
         metric: Metric::Dot,
         factory: "Flat".into(),
+        coding: TokenCoding::Int8,
     }
 }
 

@@ -3,8 +3,8 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::Scoring;
 use crate::index::bits::Bits;
+use crate::index::{Scoring, TokenCoding};
 
 fn spec(factory: &str, size: usize, metric: Metric) -> FieldSpec {
     FieldSpec {
@@ -14,6 +14,7 @@ fn spec(factory: &str, size: usize, metric: Metric) -> FieldSpec {
         scoring: Scoring::Dot,
         metric,
         factory: factory.into(),
+        coding: TokenCoding::Int8,
     }
 }
 

@@ -59,6 +59,19 @@ impl Query {
             scales.push(scale);
         }
         codes.resize(rows * dim, 0);
+        Self::of(codes, scales, dim)
+    }
+
+    /// Of tokens that are codes already, row-major `[_, dim]`, −127..=127; all of scale 1.
+    pub(super) fn of_codes(codes: &[i8], dim: usize) -> Self {
+        let tokens = codes.len() / dim;
+        let mut codes: Vec<i16> = codes.iter().map(|&code| i16::from(code)).collect();
+        codes.resize(tokens.next_multiple_of(TILE) * dim, 0);
+        Self::of(codes, vec![1.0; tokens], dim)
+    }
+
+    fn of(codes: Vec<i16>, scales: Vec<f64>, dim: usize) -> Self {
+        let rows = scales.len().next_multiple_of(TILE);
         Self {
             dim,
             #[cfg(target_arch = "x86_64")]
@@ -72,6 +85,13 @@ impl Query {
     /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.scales.is_empty()
+    }
+
+    /// Calls with the best dot product of each token, before its scale, with a token of a document that has some.
+    pub(super) fn with_best_dots(&self, document: Tokens<'_>, call: impl FnOnce(&[f32])) {
+        let mut best = self.best.borrow_mut();
+        Kernel::best().best_dots(self, document, &mut best);
+        call(&best);
     }
 
     /// MaxSim with a document; `None` if either has no tokens.

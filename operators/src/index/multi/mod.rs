@@ -1,31 +1,50 @@
 //! Token vectors for late interaction, scored by MaxSim.
 
+mod codebook;
 pub mod maxsim;
+mod residual;
 #[cfg(test)]
 mod tests;
+mod train;
+
+use std::ops::Range;
 
 use super::check;
 use super::rows::{Found, Pick, ROWS_MAX, Row, RowHit, RowIndex, RowSet, Search, best};
-use super::{FieldSpec, IndexError, Probe, TokenMatrix};
+use super::{FieldSpec, IndexError, Probe, TokenCoding, TokenMatrix};
+use codebook::Scratch;
 use maxsim::{DIM_MAX, Query, Tokens};
+use residual::Coded;
 
 /// A search keeps at most so many times what is wanted.
 const KEEP_TIMES: usize = 4;
 
 /// Token vectors of one field. A row without tokens matches nothing, nor does a probe without tokens.
 ///
-/// Invariants: `ends` ascend, in tokens; `codes` has `size` codes per token, `scales` one.
+/// Sealed rows of a field of `TokenCoding::Residual` are coded once there are enough of them, and their scores change by
+/// that; within an index `search`, `scan` and `score` see the same decoded tokens. A row changes again if it comes under
+/// another codebook, in a merge, or if a later version of its document takes it over through a head.
+///
+/// Invariants: `ends` ascend, in tokens.
 pub struct TokenRows {
     spec: FieldSpec,
-    codes: Vec<i8>,
-    scales: Vec<f32>,
+    held: Held,
     ends: Vec<u64>,
     sealed: bool,
 }
 
+/// The tokens of all rows.
+enum Held {
+    /// Invariant: `codes` has `size` codes per token, `scales` one.
+    Bytes { codes: Vec<i8>, scales: Vec<f32> },
+    /// Of sealed rows only.
+    Coded(Coded),
+}
+
 impl TokenRows {
     fn empty(spec: &FieldSpec, sealed: bool) -> Self {
-        Self { spec: spec.clone(), codes: Vec::new(), scales: Vec::new(), ends: Vec::new(), sealed }
+        let held = Held::Bytes { codes: Vec::new(), scales: Vec::new() };
+        Self { spec: spec.clone(), held, ends: Vec::new(), sealed }
     }
 
     fn query(&self, probe: &Probe) -> Result<Query, IndexError> {
@@ -37,17 +56,42 @@ impl TokenRows {
         }
     }
 
-    fn tokens(&self, row: Row) -> Tokens<'_> {
+    /// The numbers of a row's tokens.
+    fn range(&self, row: Row) -> Range<usize> {
         let row = row as usize;
         let start = row.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
-        let (end, size) = (self.ends[row] as usize, self.spec.size);
-        Tokens { codes: &self.codes[start * size..end * size], scales: &self.scales[start..end] }
+        start..self.ends[row] as usize
     }
 
-    fn add(&mut self, tokens: Tokens<'_>) {
-        self.codes.extend_from_slice(tokens.codes);
-        self.scales.extend_from_slice(tokens.scales);
-        self.ends.push(self.scales.len() as u64);
+    /// The tokens of a row, decoded into `scratch` if they are coded.
+    fn tokens<'a>(&'a self, row: Row, scratch: &'a mut Scratch) -> Tokens<'a> {
+        let range = self.range(row);
+        let size = self.spec.size;
+        match &self.held {
+            Held::Bytes { codes, scales } => {
+                Tokens { codes: &codes[range.start * size..range.end * size], scales: &scales[range] }
+            }
+            Held::Coded(coded) => coded.tokens(range, scratch),
+        }
+    }
+
+    /// How many tokens there are.
+    fn count(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0) as usize
+    }
+
+    /// The picked rows as they are.
+    fn copied(spec: &FieldSpec, from: &[&Self], picks: &[Pick]) -> Held {
+        let tokens: usize = picks.iter().map(|pick| from[pick.from as usize].range(pick.row).len()).sum();
+        let mut codes = Vec::with_capacity(tokens * spec.size);
+        let mut scales = Vec::with_capacity(tokens);
+        let mut scratch = Scratch::default();
+        for pick in picks {
+            let tokens = from[pick.from as usize].tokens(pick.row, &mut scratch);
+            codes.extend_from_slice(tokens.codes);
+            scales.extend_from_slice(tokens.scales);
+        }
+        Held::Bytes { codes, scales }
     }
 }
 
@@ -70,19 +114,28 @@ impl RowIndex for TokenRows {
             let what = format!("has {} values, or finds the index full", matrix.codes.len());
             return Err(IndexError::Misfit { id: String::new(), field: self.spec.name.clone(), what });
         }
-        self.add(Tokens { codes: &matrix.codes, scales: &matrix.scales });
+        let Held::Bytes { codes, scales } = &mut self.held else {
+            return Err(IndexError::Build("rows are pushed to heads only".into()));
+        };
+        codes.extend_from_slice(&matrix.codes);
+        scales.extend_from_slice(&matrix.scales);
+        self.ends.push(scales.len() as u64);
         Ok(())
     }
 
     fn seal(spec: &FieldSpec, from: &[&Self], picks: &[Pick]) -> Result<Self, IndexError> {
-        let mut sealed = Self::empty(spec, true);
-        let tokens: usize =
-            picks.iter().map(|pick| from[pick.from as usize].tokens(pick.row).scales.len()).sum();
-        sealed.codes.reserve_exact(tokens * spec.size);
-        sealed.scales.reserve_exact(tokens);
-        sealed.ends.reserve_exact(picks.len());
-        picks.iter().for_each(|pick| sealed.add(from[pick.from as usize].tokens(pick.row)));
-        Ok(sealed)
+        let coded = match spec.coding {
+            TokenCoding::Int8 => None,
+            TokenCoding::Residual => residual::seal(spec.size, from, picks),
+        };
+        let held = coded.map_or_else(|| Self::copied(spec, from, picks), Held::Coded);
+        let mut end = 0;
+        let mut ends = Vec::with_capacity(picks.len());
+        for pick in picks {
+            end += from[pick.from as usize].range(pick.row).len() as u64;
+            ends.push(end);
+        }
+        Ok(Self { spec: spec.clone(), held, ends, sealed: true })
     }
 
     fn search(&self, search: &Search<'_>) -> Result<Found, IndexError> {
@@ -90,8 +143,10 @@ impl RowIndex for TokenRows {
         let keep = search.want.saturating_mul(KEEP_TIMES);
         let mut hits = Vec::new();
         let mut matched = 0;
+        let mut scratch = Scratch::default();
         search.visible.for_each(|row| {
-            let Some(score) = query.max_sim(self.tokens(row)).filter(|score| *score >= search.above) else {
+            let score = query.max_sim(self.tokens(row, &mut scratch));
+            let Some(score) = score.filter(|score| *score >= search.above) else {
                 return;
             };
             matched += 1;
@@ -107,19 +162,23 @@ impl RowIndex for TokenRows {
     fn scan(&self, probe: &Probe, visible: &RowSet<'_>) -> Result<Vec<RowHit>, IndexError> {
         let query = self.query(probe)?;
         let mut hits = Vec::new();
+        let mut scratch = Scratch::default();
         visible.for_each(|row| {
-            hits.extend(query.max_sim(self.tokens(row)).map(|score| RowHit { row, score }));
+            let score = query.max_sim(self.tokens(row, &mut scratch));
+            hits.extend(score.map(|score| RowHit { row, score }));
         });
         Ok(hits)
     }
 
     fn score(&self, probe: &Probe, rows: &[Row]) -> Result<Vec<Option<f64>>, IndexError> {
         let query = self.query(probe)?;
-        Ok(rows.iter().map(|&row| query.max_sim(self.tokens(row))).collect())
+        let mut scratch = Scratch::default();
+        Ok(rows.iter().map(|&row| query.max_sim(self.tokens(row, &mut scratch))).collect())
     }
 
     fn vector(&self, row: Row) -> TokenMatrix {
-        let Tokens { codes, scales } = self.tokens(row);
+        let mut scratch = Scratch::default();
+        let Tokens { codes, scales } = self.tokens(row, &mut scratch);
         TokenMatrix { dim: self.spec.size, codes: codes.to_vec(), scales: scales.to_vec() }
     }
 
@@ -128,14 +187,24 @@ impl RowIndex for TokenRows {
     }
 
     fn bytes(&self) -> usize {
-        self.codes.capacity()
-            + self.scales.capacity() * size_of::<f32>()
-            + self.ends.capacity() * size_of::<u64>()
+        let held = match &self.held {
+            Held::Bytes { codes, scales } => codes.capacity() + scales.capacity() * size_of::<f32>(),
+            Held::Coded(coded) => coded.bytes(),
+        };
+        held + self.ends.capacity() * size_of::<u64>()
     }
 
     fn check(&self) {
         assert!(self.ends.is_sorted(), "rows follow each other");
-        assert_eq!(self.ends.last().copied().unwrap_or(0), self.scales.len() as u64, "tokens have rows");
-        assert_eq!(self.codes.len(), self.scales.len() * self.spec.size, "codes of all tokens");
+        match &self.held {
+            Held::Bytes { codes, scales } => {
+                assert_eq!(scales.len(), self.count(), "tokens have rows");
+                assert_eq!(codes.len(), scales.len() * self.spec.size, "codes of all tokens");
+            }
+            Held::Coded(coded) => {
+                assert!(self.sealed, "heads are not coded");
+                assert_eq!(coded.len(), self.count(), "tokens have rows");
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::index::bits::Bits;
-use crate::index::{Metric, Scoring};
+use crate::index::{Metric, Scoring, TokenCoding};
 
 const PROBE_TOKENS: usize = 3;
 
@@ -17,6 +17,7 @@ fn spec(size: usize) -> FieldSpec {
         scoring: Scoring::Dot,
         metric: Metric::Dot,
         factory: String::new(),
+        coding: TokenCoding::Int8,
     }
 }
 

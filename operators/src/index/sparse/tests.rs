@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::Scoring;
 use crate::index::bits::Bits;
+use crate::index::{Scoring, TokenCoding};
 use freshet_schemas::{Params, VectorKind};
 use std::borrow::Cow;
 
@@ -16,6 +16,7 @@ fn spec(scoring: Scoring) -> FieldSpec {
         scoring,
         metric: crate::index::Metric::Dot,
         factory: String::new(),
+        coding: TokenCoding::Int8,
     }
 }
 
