@@ -159,10 +159,12 @@ fn leaves(path: Vec<String>, kind: &DataType) -> Vec<(Vec<String>, DataType)> {
         let path = path.iter().cloned().chain(names.iter().map(|&name| name.to_owned()));
         leaves(path.chain([field.name().clone()]).collect(), field.data_type())
     };
-    match kind {
-        DataType::List(element) | DataType::FixedSizeList(element, _) => below(&["list"], element),
-        DataType::Struct(fields) => fields.iter().flat_map(|field| below(&[], field)).collect(),
-        kind => vec![(path, kind.clone())],
+    if let DataType::List(element) | DataType::FixedSizeList(element, _) = kind {
+        below(&["list"], element)
+    } else if let DataType::Struct(fields) = kind {
+        fields.iter().flat_map(|field| below(&[], field)).collect()
+    } else {
+        vec![(path, kind.clone())]
     }
 }
 
