@@ -19,6 +19,9 @@ mod schema;
 mod tests;
 mod write;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use arrow::error::ArrowError;
 use parquet::errors::ParquetError;
 
@@ -69,4 +72,16 @@ pub enum TableError {
     /// Versions that make no segment.
     #[error("table of a segment: {0}")]
     Index(#[from] IndexError),
+}
+
+/// Calls the reader of Parquet, which panics on some torn pages (parquet 60: definition levels past their end). What has
+/// panicked is not used again.
+fn guarded<T>(call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, TableError> {
+    let result = catch_unwind(AssertUnwindSafe(call));
+    let panicked = |panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        TableError::Torn(text.unwrap_or("its reader panicked").to_owned())
+    };
+    Ok(result.map_err(panicked)??)
 }

@@ -1,8 +1,6 @@
 //! Tables into segments.
 
-use std::any::Any;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, FixedSizeListArray, ListArray, RecordBatch, StringArray,
@@ -17,8 +15,8 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::ChunkReader;
 use serde::de::IgnoredAny;
 
-use super::TableError;
 use super::schema::{self, Columns};
+use super::{TableError, guarded};
 use crate::index::segment::{AnyVector, NewVersion, Order, Restore, Restored, Segment, SegmentSpec};
 use crate::index::{FieldSpec, RowVector, Time, TokenMatrix};
 
@@ -81,18 +79,6 @@ pub fn read<R: ChunkReader + 'static>(
     drop(reader);
     rows.close()?;
     Ok(Table { restored: rows.restore.finish()?, about })
-}
-
-/// Calls the reader of Parquet, which panics on some torn pages (parquet 60: definition levels past their end). What has
-/// panicked is not used again.
-fn guarded<T>(call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, TableError> {
-    let result = catch_unwind(AssertUnwindSafe(call));
-    let panicked = |panic: Box<dyn Any + Send>| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        TableError::Torn(text.unwrap_or("its reader panicked").to_owned())
-    };
-    Ok(result.map_err(panicked)??)
 }
 
 /// Checks what the metadata says; the order of versions, and what is not ours.
