@@ -8,6 +8,7 @@ mod multi;
 mod payload;
 mod report;
 mod shard;
+mod snapshot;
 mod sparse;
 
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ enum Group {
     Payload,
     /// Whole shards: from applied to searchable, bytes per document.
     Shard,
+    /// Segments written and read as Parquet, against Arrow alone.
+    Snapshot,
 }
 
 /// Measures the indexes and writes a table, as Markdown and as JSON.
@@ -59,6 +62,7 @@ fn main() -> std::io::Result<()> {
             Group::Multi => multi::run(&mut report),
             Group::Payload => payload::run(&mut report),
             Group::Shard => shard::run(&mut report),
+            Group::Snapshot => snapshot::run(&mut report),
         }
     }
     report.write(&args.out)

@@ -187,6 +187,35 @@ impl DenseRows {
     }
 }
 
+impl DenseRows {
+    /// What `write` gave of sealed rows, if it is the index that sealing as many rows makes now.
+    ///
+    /// # Errors
+    /// Bytes that are torn, of another field or of another index.
+    pub fn restore(spec: &FieldSpec, bytes: &[u8]) -> Result<Self, IndexError> {
+        let factory = Self::factory(spec)?;
+        let rows = Self::read(spec, bytes)?;
+        let name = |near: &Option<Factory>| near.as_ref().map_or_else(|| "Flat".to_owned(), Factory::text);
+        let wanted = factory.of_rows(rows.len());
+        if rows.sealed && rows.near == wanted {
+            return Ok(rows);
+        }
+        let found = if rows.sealed { name(&rows.near) } else { "not sealed".to_owned() };
+        let what = format!("has the index \"{}\", its bytes are \"{found}\"", name(&wanted));
+        Err(IndexError::Field { field: spec.name.clone(), what })
+    }
+
+    /// Whether there is an approximate index, which takes long to build.
+    pub fn has_near(&self) -> bool {
+        self.near.is_some()
+    }
+
+    /// A row as it lies there: `[size]`.
+    pub fn row(&self, row: Row) -> &[f32] {
+        self.vectors.row(row)
+    }
+}
+
 /// Candidates for a graph of which `count` of `rows` may be found. FAISS keeps only those that may, so that the share is
 /// partly made up for already: its root is enough (100,000 vectors of 384 dimensions, ef 64: without it recall@10 falls to
 /// 0.948 where half are kept and to 0.944 where a fifth is).

@@ -8,17 +8,20 @@
 //! ```
 //! A segment begins as a **head**, to which versions are pushed, and is searched exactly. `seal` makes one immutable
 //! segment of several, without the versions that no time sees any more, in the order of ids: there, ties by row are ties
-//! by id.
+//! by id. `table` writes a segment as a file and reads it back.
 
 mod fields;
 mod layout;
 mod marks;
+mod restore;
 mod strings;
+pub mod table;
 mod versions;
 
 pub use fields::{AnyVector, FieldRows};
 pub use layout::Layout;
 pub use marks::Marks;
+pub use restore::{Order, Restore, Restored};
 pub use versions::{Version, Versions};
 
 use freshet_schemas::{Offset, Partition};

@@ -12,6 +12,7 @@ pub(super) trait Store: Default + Index<Range<usize>, Output = Self::Piece> {
     fn size(&self) -> usize;
     fn size_of(piece: &Self::Piece) -> usize;
     fn room(&self) -> usize;
+    fn shrink(&mut self);
 }
 
 impl Store for String {
@@ -36,6 +37,10 @@ impl Store for String {
     fn room(&self) -> usize {
         self.capacity()
     }
+
+    fn shrink(&mut self) {
+        self.shrink_to_fit();
+    }
 }
 
 impl Store for Vec<u8> {
@@ -59,6 +64,10 @@ impl Store for Vec<u8> {
 
     fn room(&self) -> usize {
         self.capacity()
+    }
+
+    fn shrink(&mut self) {
+        self.shrink_to_fit();
     }
 }
 
@@ -88,6 +97,12 @@ impl<S: Store> Pieces<S> {
     pub(super) fn push(&mut self, piece: &S::Piece) {
         self.all.append(piece);
         self.ends.push(self.all.size());
+    }
+
+    /// Gives back the room for more.
+    pub(super) fn shrink(&mut self) {
+        self.all.shrink();
+        self.ends.shrink_to_fit();
     }
 
     /// A piece that is there.

@@ -64,6 +64,11 @@ impl Versions {
         }
     }
 
+    /// None yet, to be pushed in the order of their ids, then of their births.
+    pub(super) fn restored() -> Self {
+        Self::new(Order::Id)
+    }
+
     /// Copies of picked versions, which ascend by id, then by birth.
     pub fn by_id<'a>(picks: impl Iterator<Item = (&'a Self, Version)> + Clone) -> Self {
         let mut versions = Self::new(Order::Id);
@@ -87,7 +92,12 @@ impl Versions {
         versions
     }
 
-    fn shrink(&mut self) {
+    /// Gives back the room for more.
+    pub(super) fn shrink(&mut self) {
+        self.ids.shrink();
+        self.payloads.shrink();
+        self.digests.shrink();
+        self.chunks.shrink();
         self.chunk_ends.shrink_to_fit();
         self.births.shrink_to_fit();
         self.origins.shrink_to_fit();
@@ -98,9 +108,9 @@ impl Versions {
         (self.len() as Version).wrapping_sub(1)
     }
 
-    /// Adds a version, born no earlier than those before, to versions by birth.
+    /// Adds a version, which comes after those before in their order.
     pub fn push(&mut self, version: &NewVersion, born: Time) -> Version {
-        debug_assert!(self.births.last().is_none_or(|&last| last <= born), "births ascend");
+        debug_assert!(self.ascends(&version.id, born), "versions ascend");
         self.payloads.push(&version.payload);
         self.digests.push(&version.digest);
         version.chunks.iter().for_each(|chunk| self.chunks.push(chunk));
@@ -109,6 +119,20 @@ impl Versions {
             befores.push(before.unwrap_or(NONE));
         }
         self.last()
+    }
+
+    /// Whether a version may follow the last one.
+    pub(super) fn ascends(&self, id: &str, born: Time) -> bool {
+        let Some(&last) = self.births.last() else { return true };
+        match &self.order {
+            Order::Birth(_) => last <= born,
+            Order::Id => (self.id(self.last()), last) < (id, born),
+        }
+    }
+
+    /// Texts of chunks, of all versions.
+    pub(super) fn chunks_len(&self) -> usize {
+        self.chunks.len()
     }
 
     /// Adds the rest of a version whose texts are there; the one of the same document that was the newest.

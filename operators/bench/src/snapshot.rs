@@ -1,0 +1,125 @@
+//! Segments as tables, against Arrow's writer and reader of the same rows.
+
+use std::fs::File;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use freshet_operators::index::segment::{AnyVector, Marks, NewVersion, Segment, SegmentSpec, Source, table};
+use freshet_operators::index::{FieldSpec, Metric, RowVector, Scoring, TokenMatrix};
+use freshet_schemas::{SparseVector, VectorKind};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::data::{Random, clustered};
+use crate::report::{Report, Row, against};
+
+const DIM: usize = 384;
+const TOKENS: usize = 32;
+const TOKEN_DIM: usize = 96;
+
+/// Measures.
+pub(crate) fn run(report: &mut Report) {
+    let dense = field("dense", VectorKind::Dense, DIM);
+    let sparse = field("sparse", VectorKind::Sparse, 0);
+    let multi = field("multi", VectorKind::Multi, TOKEN_DIM);
+    measure(report, "dense and sparse", vec![dense, sparse], report.scaled(20_000));
+    measure(report, "multi", vec![multi], report.scaled(4_000));
+}
+
+fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
+    let (scoring, metric) = (Scoring::Bm25 { k1: 1.2, b: 0.75 }, Metric::Dot);
+    // Flat: a graph's build would hide what reading costs.
+    FieldSpec { name: name.into(), kind, size, scoring, metric, factory: "Flat".into() }
+}
+
+fn vector(field: &FieldSpec, dense: &[f32], random: &mut Random) -> AnyVector {
+    match field.kind {
+        VectorKind::Dense => AnyVector::Row(RowVector::Dense(dense.to_vec())),
+        VectorKind::Sparse => {
+            let mut terms: Vec<u64> = (0..60).map(|_| random.bits() >> 44).collect();
+            terms.sort_unstable();
+            terms.dedup();
+            let values = terms.iter().map(|_| 1.0 + random.below(3) as f32).collect();
+            AnyVector::Sparse(SparseVector { indices: terms, values })
+        }
+        VectorKind::Multi => {
+            let code = |random: &mut Random| (random.normal() * 40.0).clamp(-127.0, 127.0).round() as i8;
+            AnyVector::Row(RowVector::Multi(TokenMatrix {
+                dim: TOKEN_DIM,
+                codes: (0..TOKENS * TOKEN_DIM).map(|_| code(random)).collect(),
+                scales: vec![0.0025; TOKENS],
+            }))
+        }
+    }
+}
+
+fn segment(spec: &SegmentSpec, count: usize) -> (Segment, usize) {
+    let mut random = Random::new(11);
+    let dense = clustered(count, DIM, 12);
+    let mut head = Segment::head(spec).expect("a head");
+    let mut bytes = 0;
+    for (number, dense) in dense.iter().enumerate() {
+        let words: Vec<String> = (0..80).map(|_| format!("word{}", random.below(20_000))).collect();
+        let version = NewVersion {
+            id: format!("document-{number:07}"),
+            origin: (0, number as i64),
+            payload: format!("{{\"number\":{number},\"city\":\"city{}\"}}", random.below(200)),
+            digest: random.bits().to_le_bytes().to_vec(),
+            chunks: vec![words.join(" ")],
+            fields: spec.fields.iter().map(|field| vec![vector(field, dense, &mut random)]).collect(),
+        };
+        bytes += version.bytes();
+        head.push(&version, 1_700_000_000_000 + number as u64).expect("a version");
+    }
+    let marks = Marks::new(head.versions().births(), Vec::new());
+    let sealed = Segment::seal(spec, &[Source { segment: &head, marks }]).expect("a segment");
+    (sealed.segment, bytes)
+}
+
+fn measure(report: &mut Report, what: &str, fields: Vec<FieldSpec>, count: usize) {
+    let spec = SegmentSpec { fields, payload: Vec::new() };
+    let (segment, bytes) = segment(&spec, count);
+    let path = std::env::temp_dir().join(format!("freshet-bench-{}.parquet", std::process::id()));
+    let file = File::create(&path).expect("a file");
+    let written = table::write(&segment, &spec, &[], file).expect("a table");
+    let stored = || File::open(&path).expect("the table");
+    let reader =
+        || ParquetRecordBatchReaderBuilder::try_new(stored()).expect("a table").build().expect("a reader");
+    let batches: Vec<RecordBatch> = reader().map(|batch| batch.expect("rows")).collect();
+
+    let ours = || {
+        let mut to = Vec::with_capacity(bytes);
+        table::write(&segment, &spec, &[], &mut to).expect("a table");
+    };
+    let level = ZstdLevel::try_new(1).expect("a level");
+    let plain = || {
+        let mut to = Vec::with_capacity(bytes);
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+        let mut writer =
+            ArrowWriter::try_new(&mut to, batches[0].schema(), Some(properties)).expect("a writer");
+        batches.iter().for_each(|batch| writer.write(batch).expect("rows"));
+        writer.close().expect("a table");
+    };
+    let per_second = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64();
+    let note = format!(
+        "{count} documents, {:.0} MB of values, table of {:.0} MB",
+        bytes as f64 / 1e6,
+        written.bytes as f64 / 1e6
+    );
+    let row = |doing: &str, (ours, other): (Duration, Duration), name| Row {
+        group: "snapshot",
+        what: format!("{doing}: {what}"),
+        value: per_second(ours),
+        unit: "MB/s",
+        reference: Some((per_second(other), name)),
+        bar: None,
+        note: note.clone(),
+    };
+    report.add(row("write", against(3, ours, plain), "ArrowWriter, zstd 1, of ready batches"));
+    let ours = || drop(table::read(stored(), &spec, Vec::new()).expect("a segment"));
+    let plain = || reader().for_each(|batch| drop(std::hint::black_box(batch.expect("rows"))));
+    report.add(row("read to a sealed segment", against(3, ours, plain), "Parquet to batches"));
+    std::fs::remove_file(&path).expect("the table");
+}
