@@ -37,6 +37,10 @@ pub const DIRECTORY: &str = "data";
 pub const SNAPSHOT_STORE: &str = "file://snapshots";
 /// Time between snapshots, once `[snapshots]` is there.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+/// Snapshots kept at least.
+const SNAPSHOT_KEEP: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+/// How long others are kept.
+const SNAPSHOT_KEEP_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Address of the HTTP server, once `[http]` is there; only this machine reaches it.
 pub const HTTP_LISTEN: &str = "127.0.0.1:6333";
 
@@ -170,7 +174,12 @@ impl Default for Queries {
 
 impl Default for Snapshots {
     fn default() -> Self {
-        Self { store: SNAPSHOT_STORE.to_owned(), interval: SNAPSHOT_INTERVAL }
+        Self {
+            store: SNAPSHOT_STORE.to_owned(),
+            interval: SNAPSHOT_INTERVAL,
+            keep: SNAPSHOT_KEEP,
+            keep_for: SNAPSHOT_KEEP_FOR,
+        }
     }
 }
 

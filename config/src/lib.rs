@@ -249,6 +249,10 @@ pub struct Snapshots {
     pub store: String,
     /// Time between two snapshots.
     pub interval: Duration,
+    /// How many of the newest snapshots are kept at least.
+    pub keep: NonZeroUsize,
+    /// Snapshots that are not older than this, before the newest, are kept too.
+    pub keep_for: Duration,
 }
 
 /// `[http]`

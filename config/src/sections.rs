@@ -164,6 +164,8 @@ pub(crate) fn snapshots(mut section: Section<'_>) -> Snapshots {
     let snapshots = Snapshots {
         store: section.string("store").unwrap_or(base.store),
         interval: section.duration("interval").unwrap_or(base.interval),
+        keep: section.count("keep", COUNT_MAX).unwrap_or(base.keep),
+        keep_for: section.duration("keep_for").unwrap_or(base.keep_for),
     };
     let is_url = snapshots
         .store

@@ -1,6 +1,6 @@
 //! The operators of Freshet, one folder each, in the order of the flow:
 //! `connect` · `consume` · `decode` · `upsert` · `embed` · `shard` (over `index`) · `stats` · `plan` · `admit` ·
-//! `gather` (over `fuse`) · `produce`.
+//! `gather` (over `fuse`) · `produce`; `snapshot` beside it.
 //!
 //! `mod.rs` of an operator is its timely part: capabilities, frontiers, exchange. What it decides is in plain structs
 //! beside it, which never import timely and are tested alone.
@@ -19,6 +19,7 @@ pub mod message;
 pub mod plan;
 pub mod produce;
 pub mod shard;
+pub mod snapshot;
 pub mod stats;
 pub mod text;
 pub mod upsert;

@@ -21,7 +21,7 @@ use freshet_operators::admit::{EndOffsets, admit};
 use freshet_operators::connect::Connector;
 use freshet_operators::connect::{Sink, Source};
 use freshet_operators::consume::{
-    Budget, DocumentConsumer, QueryConsumer, consume_documents, consume_queries,
+    Budget, Consumed, DocumentConsumer, QueryConsumer, consume_documents, consume_queries,
 };
 use freshet_operators::control::Control;
 use freshet_operators::decode::{DEAD_LETTER_SUFFIX, DeadLetters, decode_documents, decode_queries};
@@ -29,13 +29,14 @@ use freshet_operators::embed::assemble::Assembler;
 use freshet_operators::embed::documents::embed_documents;
 use freshet_operators::embed::queries::embed_queries;
 use freshet_operators::gather::{Executions, answer, gather, start};
-use freshet_operators::index::Time;
-use freshet_operators::message::{AnswerRecord, Binding, DeadLetter};
+use freshet_operators::index::{IndexError, Time};
+use freshet_operators::message::{AnswerRecord, Binding, DeadLetter, Statistic};
 use freshet_operators::plan::plan;
 use freshet_operators::produce::{Offsets, Producer, produce};
-use freshet_operators::shard::{Round, SharedShards, index, serve};
+use freshet_operators::shard::{Indexing, Round, Shards, SharedShards, index, serve};
+use freshet_operators::snapshot::Snapshots;
 use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
-use freshet_operators::upsert::{SplitText, upsert};
+use freshet_operators::upsert::{DocumentState, SplitText, upsert};
 use freshet_operators::wake::LateWake;
 use freshet_schemas::{Offset, Partition};
 use timely::dataflow::operators::{Concatenate, Probe};
@@ -60,6 +61,10 @@ pub struct Ends {
     pub sink: Box<dyn Sink>,
     /// Wakes of the queries' source and of the sink.
     pub wakes: (LateWake, LateWake),
+    /// The shards of this worker, as they were restored, or empty.
+    pub shards: Shards,
+    /// Where cuts go.
+    pub snapshots: Option<Arc<Snapshots>>,
 }
 
 /// What a worker keeps of the running dataflow.
@@ -80,16 +85,26 @@ pub struct Running {
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Builds the dataflow on one worker.
-pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Control>) -> Running {
+///
+/// # Errors
+/// Restored shards that do not tell what the upsert must remember of them.
+pub fn build(
+    worker: &mut Worker,
+    setup: &Setup,
+    ends: Ends,
+    control: &Arc<Control>,
+) -> Result<Running, IndexError> {
+    let Ends { connector, documents, start, letters_written, queries, sink, wakes, shards, snapshots } = ends;
+    let restored = Restored { states: shards.states()?, statistics: shards.statistics() };
     let running = Running {
         applied: ProbeHandle::new(),
         offsets: Rc::default(),
         unsettled: Rc::default(),
         bindings: Rc::default(),
-        shards: Rc::new(RefCell::new(setup.shards())),
+        shards: Rc::new(RefCell::new(shards)),
     };
     worker.dataflow_named("Freshet", |scope| {
-        let Ends { connector, documents, start, letters_written, queries, sink, wakes } = ends;
+        let begins_cuts = scope.worker().index() == 0;
         let documents = DocumentConsumer {
             source: documents,
             start: start.into_iter().map(|(partition, next)| Binding { partition, next }).collect(),
@@ -101,9 +116,11 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
                 setup.config.pipeline.in_flight_bytes_max.get(),
                 Arc::clone(&setup.gauge),
             ),
+            cuts: snapshots.clone().filter(|_| begins_cuts),
             control: Arc::clone(control),
         };
-        let ingested = ingest(scope, setup, documents, letters_written, &running, control);
+        let ingest = Ingest { consumer: documents, letters_written, restored, snapshots };
+        let ingested = ingest.build(scope, setup, &running, control);
         let queries = QueryConsumer {
             source: queries,
             offsets: Rc::clone(&running.offsets),
@@ -126,7 +143,21 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
         let ends = EndOffsets { connector, topic: topics.documents.clone() };
         answers(scope, setup, queries, ends, ingested, producer, &running, control);
     });
-    running
+    Ok(running)
+}
+
+/// What is there before the first document: see `Shards`.
+struct Restored {
+    states: Vec<(String, DocumentState)>,
+    statistics: Vec<(Statistic, isize)>,
+}
+
+/// The documents' side.
+struct Ingest {
+    consumer: DocumentConsumer,
+    letters_written: BTreeMap<Partition, Offset>,
+    restored: Restored,
+    snapshots: Option<Arc<Snapshots>>,
 }
 
 /// What the documents' side hands to the queries' side.
@@ -137,29 +168,38 @@ struct Ingested<'scope> {
     letters: StreamVec<'scope, Time, DeadLetter>,
 }
 
-fn ingest<'scope>(
-    scope: Scope<'scope, Time>,
-    setup: &Setup,
-    consumer: DocumentConsumer,
-    letters_written: BTreeMap<Partition, Offset>,
-    running: &Running,
-    control: &Arc<Control>,
-) -> Ingested<'scope> {
-    let dead = DeadLetters::new(&setup.config.topics.documents, letters_written);
-    let (records, bindings) = consume_documents(scope, running.applied.clone(), consumer);
-    let (documents, undecoded) = decode_documents(records, setup.document_spec(), dead.clone());
-    let split: SplitText = setup.splitter();
-    let deltas = upsert(documents, split);
-    let assembler = Assembler::new(setup.fields.clone(), setup.config.pipeline.shards.get());
-    let (changes, unembedded) = embed_documents(deltas, assembler, setup.service.clone(), dead);
-    let counts = index(changes, Rc::clone(&running.shards), Arc::clone(control));
-    let (statistics, applied) = statistics(counts);
-    let applied = applied.probe_with(&running.applied);
-    let kept = Rc::clone(&running.bindings);
-    let bindings = timely::dataflow::operators::Inspect::inspect_time(bindings, move |time, binding| {
-        kept.borrow_mut().push((*time, *binding));
-    });
-    Ingested { bindings, applied, statistics, letters: scope.concatenate([undecoded, unembedded]) }
+impl Ingest {
+    fn build<'scope>(
+        self,
+        scope: Scope<'scope, Time>,
+        setup: &Setup,
+        running: &Running,
+        control: &Arc<Control>,
+    ) -> Ingested<'scope> {
+        let dead = DeadLetters::new(&setup.config.topics.documents, self.letters_written);
+        let Consumed { records, bindings, cuts } =
+            consume_documents(scope, running.applied.clone(), self.consumer);
+        let (documents, undecoded) = decode_documents(records, setup.document_spec(), dead.clone());
+        let split: SplitText = setup.splitter();
+        let deltas = upsert(documents, split, self.restored.states);
+        let assembler = Assembler::new(setup.fields.clone(), setup.config.pipeline.shards.get());
+        let (changes, unembedded) = embed_documents(deltas, assembler, setup.service.clone(), dead);
+        let indexing = Indexing {
+            shards: Rc::clone(&running.shards),
+            bindings: bindings.clone(),
+            cuts,
+            snapshots: self.snapshots,
+            control: Arc::clone(control),
+        };
+        let counts = index(changes, indexing);
+        let (statistics, applied) = statistics(counts, self.restored.statistics);
+        let applied = applied.probe_with(&running.applied);
+        let kept = Rc::clone(&running.bindings);
+        let bindings = timely::dataflow::operators::Inspect::inspect_time(bindings, move |time, binding| {
+            kept.borrow_mut().push((*time, *binding));
+        });
+        Ingested { bindings, applied, statistics, letters: scope.concatenate([undecoded, unembedded]) }
+    }
 }
 
 #[allow(clippy::too_many_arguments, reason = "the one place where both sides meet")]

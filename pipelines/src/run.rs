@@ -14,11 +14,13 @@ use freshet_operators::connect::{ConnectError, Connector};
 use freshet_operators::control::Control;
 use freshet_operators::decode::DEAD_LETTER_SUFFIX;
 use freshet_operators::message::Binding;
+use freshet_operators::snapshot::{SnapshotError, Snapshots};
 use freshet_operators::wake::LateWake;
 use freshet_schemas::{Offset, Partition};
 use timely::worker::Worker;
 
 use crate::dataflow::{self, Ends, Running};
+use crate::restore::{self, Restored};
 use crate::setup::Setup;
 
 /// Why a run ended early.
@@ -31,6 +33,9 @@ pub enum RunError {
     /// The world outside or an index failed while the pipeline ran.
     #[error("{0}")]
     Failed(String),
+    /// A snapshot that does not fit, or a store that is not there.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 /// How long a run lasts.
@@ -69,6 +74,8 @@ struct Shared {
     queries_end: Offsets,
     documents_committed: Offsets,
     queries_start: Offsets,
+    restored: Restored,
+    snapshots: Option<Arc<Snapshots>>,
     votes: AtomicUsize,
 }
 
@@ -94,8 +101,12 @@ pub fn run(
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
     let partitions = connector.prepare(&[&topics.documents, &topics.queries], &outputs)?;
     let workers = setup.config.pipeline.workers.get();
+    let documents_end = connector.end_offsets(&topics.documents)?;
+    let (restored, snapshots) = restore::restore(&setup, workers, &documents_end)?;
     let shared = Arc::new(Shared {
-        documents_end: connector.end_offsets(&topics.documents)?,
+        documents_end,
+        restored,
+        snapshots: snapshots.map(Arc::new),
         queries_end: connector.end_offsets(&topics.queries)?,
         documents_committed: connector.committed(&topics.documents)?,
         queries_start: connector.committed(&topics.queries)?,
@@ -125,12 +136,18 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>) {
     let ends = match open(worker, shared) {
         Ok(ends) => ends,
         Err(error) => {
-            shared.control.fail(&error);
+            shared.control.fail(&*error);
             // Every worker builds the same dataflow; with the failure noted, all of them leave before they do.
             return;
         }
     };
-    let running = dataflow::build(worker, &shared.setup, ends, &shared.control);
+    let running = match dataflow::build(worker, &shared.setup, ends, &shared.control) {
+        Ok(running) => running,
+        Err(error) => {
+            shared.control.fail(&error);
+            return;
+        }
+    };
     let commits = committer(shared);
     let mut keeper = Keeper::new(worker.index(), worker.peers(), shared);
     while !shared.control.stopping() && worker.has_dataflows() {
@@ -150,7 +167,7 @@ fn own(partitions: &[Partition], index: usize, peers: usize) -> Vec<Partition> {
     partitions.iter().copied().filter(mine).collect()
 }
 
-fn open(worker: &Worker, shared: &Shared) -> Result<Ends, ConnectError> {
+fn open(worker: &Worker, shared: &Shared) -> Result<Ends, Box<dyn std::error::Error>> {
     let (index, peers) = (worker.index(), worker.peers());
     let topics = &shared.setup.config.topics;
     let connector = &shared.connector;
@@ -164,9 +181,12 @@ fn open(worker: &Worker, shared: &Shared) -> Result<Ends, ConnectError> {
             connector.source(topic, partitions, start, wake).map(Some)
         }
     };
+    let start = |partition: &Partition| shared.restored.offsets.get(partition).copied().unwrap_or(0);
     Ok(Ends {
-        documents: source(&topics.documents, &documents, &Offsets::new(), Arc::new(|| {}))?,
-        start: documents.iter().map(|&partition| (partition, 0)).collect(),
+        shards: shared.restored.shards(&shared.setup, index, peers)?,
+        snapshots: shared.snapshots.clone(),
+        documents: source(&topics.documents, &documents, &shared.restored.offsets, Arc::new(|| {}))?,
+        start: documents.iter().map(|partition| (*partition, start(partition))).collect(),
         letters_written: shared.documents_committed.clone(),
         queries: source(&topics.queries, &queries, &shared.queries_start, wakes.0.wake())?,
         sink: connector.sink(wakes.1.wake())?,
@@ -258,8 +278,13 @@ impl Keeper {
         }
     }
 
-    /// Whether this worker has nothing left to do.
+    /// Whether this worker has nothing left to do: the last thing is a snapshot.
     fn finished(&self, running: &Running, shared: &Shared) -> bool {
+        self.answered(running, shared) && shared.snapshots.as_ref().is_none_or(|s| s.finished())
+    }
+
+    /// Whether all that this run is to answer is answered.
+    fn answered(&self, running: &Running, shared: &Shared) -> bool {
         let offsets = running.offsets.borrow();
         let written = *running.unsettled.borrow() == 0;
         if shared.control.draining() {

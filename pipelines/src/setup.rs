@@ -15,6 +15,7 @@ use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit};
 use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCoding};
 use freshet_operators::plan::Plans;
 use freshet_operators::shard::Shards;
+use freshet_operators::snapshot::Identity;
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
 use freshet_operators::upsert::SplitText;
 use freshet_schemas::{DocumentSpec, VectorKind};
@@ -64,6 +65,8 @@ pub struct Setup {
     segments: Arc<SegmentSpec>,
     /// Threads that build segments.
     builds: Arc<BuildPool>,
+    /// What a snapshot must agree with.
+    identity: Arc<Identity>,
 }
 
 impl Setup {
@@ -90,6 +93,7 @@ impl Setup {
         let fields = config.vectors.iter().map(|(name, field)| vector_field(name, field, &models));
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
         let chunker = chunker(&config, &models)?;
+        let identity = identity(&config, &fields, &models);
         let backends: Vec<Arc<dyn Backend>> = models.into_iter().map(|(_, model)| model).collect();
         let service = if backends.is_empty() {
             None
@@ -108,6 +112,7 @@ impl Setup {
         let setup = Self {
             segments: Arc::new(segments),
             builds: Arc::new(builds),
+            identity: Arc::new(identity),
             config: Arc::new(config),
             fields,
             service,
@@ -140,6 +145,16 @@ impl Setup {
         Shards::new(Arc::clone(&self.segments), limit, builder)
     }
 
+    /// What is indexed of a document.
+    pub fn segments(&self) -> &Arc<SegmentSpec> {
+        &self.segments
+    }
+
+    /// What a snapshot must agree with.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Dimensions of the vectors that models make, by field.
     fn sizes(&self) -> BTreeMap<String, usize> {
         let sized = self.fields.iter().filter(|field| field.spec.kind != VectorKind::Sparse);
@@ -164,6 +179,33 @@ impl Setup {
             Err(_) => vec![(0, text.len())],
         })
     }
+}
+
+/// All that decides what is in the shards, by key of the configuration.
+fn identity(config: &Config, fields: &[VectorField], models: &[(String, Arc<dyn Backend>)]) -> Identity {
+    let documents = &config.documents;
+    let chunk_tokens = documents.chunk_tokens.map_or(0, std::num::NonZeroUsize::get);
+    let mut identity = Identity::from([
+        ("pipeline.shards".to_owned(), config.pipeline.shards.to_string()),
+        ("documents.id".to_owned(), documents.id.clone()),
+        ("documents.text".to_owned(), documents.text.join(", ")),
+        ("documents.chunk_tokens".to_owned(), chunk_tokens.to_string()),
+        ("documents.chunk_overlap".to_owned(), documents.chunk_overlap.to_string()),
+    ]);
+    for field in fields {
+        let spec = &field.spec;
+        let source = match &field.source {
+            FieldSource::Model(number) => {
+                let (name, model) = &models[*number];
+                format!("model {name} ({})", model.info().digest)
+            }
+            FieldSource::Terms(_) => format!("terms, {}", config.vectors[&spec.name].language),
+            FieldSource::Given => "given".to_owned(),
+        };
+        let value = format!("{source}, normalised: {}, {spec:?}", field.normalised);
+        identity.insert(format!("vectors.{}", spec.name), value);
+    }
+    identity
 }
 
 fn vector_field(

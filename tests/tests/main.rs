@@ -8,3 +8,4 @@ mod filters;
 mod freshness;
 mod kafka;
 mod oracle;
+mod snapshots;

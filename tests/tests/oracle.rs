@@ -12,7 +12,7 @@ use freshet_tests::script::{self, Step};
 /// Scores are sums of few products of small numbers: f32 keeps them to this.
 const TOLERANCE: f64 = 1e-5;
 
-fn check(
+pub(crate) fn check(
     oracle: &Oracle,
     setup: &freshet::setup::Setup,
     query: &serde_json::Value,
@@ -35,7 +35,7 @@ fn check(
     }
 }
 
-fn by_id(script: &[Step]) -> BTreeMap<String, serde_json::Value> {
+pub(crate) fn by_id(script: &[Step]) -> BTreeMap<String, serde_json::Value> {
     let queries = script.iter().flat_map(|step| &step.queries);
     queries.map(|query| (query["id"].as_str().unwrap().to_owned(), query.clone())).collect()
 }

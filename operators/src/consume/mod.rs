@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Source ──poll──▶ Consume(documents) ──▶ (Origin, Record) at tick t
-//!                        ▲        └───────▶ Binding at tick t: partition, next offset
+//!                        ▲        ├───────▶ Binding at tick t: partition, next offset
+//!                        │        └───────▶ cuts: a message at each tick at which the shards are cut
 //!                        └── applied: probe on the indexes, releases the budget
 //! ```
 //! Time rule: every poll that yields records has a tick of its own, closed at once; at most one poll per `tick` unless
@@ -28,6 +29,7 @@ use crate::connect::Source;
 use crate::control::Control;
 use crate::index::Time;
 use crate::message::{Binding, Origin};
+use crate::snapshot::Snapshots;
 
 /// What the operator needs to read documents.
 pub struct DocumentConsumer {
@@ -43,8 +45,20 @@ pub struct DocumentConsumer {
     pub tick_records_max: usize,
     /// What may be between source and index.
     pub budget: Budget,
+    /// Of the worker that begins cuts: whether one is to begin.
+    pub cuts: Option<Arc<Snapshots>>,
     /// Stop signal and failures.
     pub control: Arc<Control>,
+}
+
+/// What is read: records and bindings at ticks, and the ticks at which the shards are to be cut.
+pub struct Consumed<'scope> {
+    /// Records.
+    pub records: StreamVec<'scope, Time, (Origin, Record)>,
+    /// Next offsets.
+    pub bindings: StreamVec<'scope, Time, Binding>,
+    /// A message at each tick at which a cut is made.
+    pub cuts: StreamVec<'scope, Time, ()>,
 }
 
 /// Reads documents at ticks. Ends, dropping its capability, when the control says so.
@@ -52,26 +66,29 @@ pub fn consume_documents<'scope>(
     scope: Scope<'scope, Time>,
     applied: ProbeHandle<Time>,
     mut consumer: DocumentConsumer,
-) -> (StreamVec<'scope, Time, (Origin, Record)>, StreamVec<'scope, Time, Binding>) {
+) -> Consumed<'scope> {
     let mut builder = OperatorBuilder::new("Consume(documents)".into(), scope);
     let info = builder.operator_info();
     let activator = scope.activator_for(info.address.clone());
     let (records_out, records) = builder.new_output();
     let (bindings_out, bindings) = builder.new_output();
+    let (cuts_out, cuts) = builder.new_output();
+    let mut cuts_out = OutputBuilder::from(cuts_out);
     let mut records_out = OutputBuilder::from(records_out);
     let mut bindings_out = OutputBuilder::from(bindings_out);
     let worker = scope.worker().index();
 
     builder.build(move |mut capabilities| {
+        let cuts_cap = capabilities.pop();
         let bindings_cap = capabilities.pop();
         let records_cap = capabilities.pop();
-        let mut held = records_cap.zip(bindings_cap);
+        let mut held = records_cap.zip(bindings_cap).zip(cuts_cap);
         let mut next_poll = Instant::now();
         move |_frontiers| {
             if consumer.control.stopping() {
                 held = None;
             }
-            let Some((records_cap, bindings_cap)) = held.as_mut() else { return };
+            let Some(((records_cap, bindings_cap), cuts_cap)) = held.as_mut() else { return };
             consumer.budget.release(|tick| !applied.less_equal(tick));
             let now = Instant::now();
             // Before any tick has closed every partition is bound, so that no cut lacks one.
@@ -81,6 +98,10 @@ pub fn consume_documents<'scope>(
                 let tick = (*records_cap.time()).max(consumer.clock.now());
                 records_cap.downgrade(&tick);
                 bindings_cap.downgrade(&tick);
+                cuts_cap.downgrade(&tick);
+                if consumer.cuts.as_ref().is_some_and(|cuts| cuts.begin()) {
+                    cuts_out.activate().session(cuts_cap).give(());
+                }
                 let (records, bindings, full) = consumer.poll(tick);
                 let some = !(records.is_empty() && bindings.is_empty());
                 let origin = |r: &Record| Origin { worker, partition: r.partition, offset: r.offset };
@@ -92,6 +113,7 @@ pub fn consume_documents<'scope>(
                 if some {
                     records_cap.downgrade(&(tick + 1));
                     bindings_cap.downgrade(&(tick + 1));
+                    cuts_cap.downgrade(&(tick + 1));
                     consumer.clock.used(tick + 1);
                 }
                 next_poll = if full { now } else { now + consumer.tick };
@@ -99,7 +121,7 @@ pub fn consume_documents<'scope>(
             activator.activate_after(next_poll.saturating_duration_since(Instant::now()));
         }
     });
-    (records, bindings)
+    Consumed { records, bindings, cuts }
 }
 
 impl DocumentConsumer {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use freshet_schemas::{SparseVector, VectorKind};
 
-use crate::index::segment::SegmentSpec;
-use crate::index::shard::{Builder, HeadLimit, Shard};
+use crate::index::segment::{AnyVector, SegmentSpec};
+use crate::index::shard::{Builder, HeadLimit, PartCut, RestoredPart, Shard};
 use crate::index::{FieldPut, IndexError, Scoring, ShardChange, Time};
 use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
+use crate::upsert::DocumentState;
 
 /// The shards of one worker. A shard comes to be with its first change; until then it answers like an empty one.
 pub struct Shards {
@@ -66,6 +67,72 @@ impl Shards {
         Ok(statistics)
     }
 
+    /// Puts a shard there that was cut at a time.
+    ///
+    /// # Errors
+    /// Parts that make no shard.
+    pub fn restore(&mut self, shard: u32, time: Time, parts: Vec<RestoredPart>) -> Result<(), IndexError> {
+        let (spec, builder) = (Arc::clone(&self.spec), Arc::clone(&self.builder));
+        self.shards.insert(shard, Shard::restore(spec, self.limit, builder, time, parts)?);
+        Ok(())
+    }
+
+    /// All parts of all shards at the last time applied.
+    ///
+    /// # Errors
+    /// FAISS failing.
+    pub fn cut(&mut self) -> Result<Vec<(u32, Vec<PartCut>)>, IndexError> {
+        self.shards.iter_mut().map(|(&number, shard)| Ok((number, shard.cut()?))).collect()
+    }
+
+    /// What the documents that live have in the statistics.
+    pub fn statistics(&self) -> Vec<(Statistic, isize)> {
+        let mut statistics = Vec::new();
+        for shard in self.shards.values() {
+            let mut of_shard = Vec::new();
+            shard.each_living(|segment, version| {
+                for &field in &self.counted {
+                    for vector in segment.vectors(version, usize::from(field)) {
+                        if let AnyVector::Sparse(vector) = vector {
+                            count(&mut of_shard, field, &vector, 1);
+                        }
+                    }
+                }
+                // Summed up now and then, so that it stays small.
+                if of_shard.len() > 2 * statistics.len() + (1 << 20) {
+                    statistics.append(&mut of_shard);
+                    sum_up(&mut statistics);
+                }
+            });
+            statistics.append(&mut of_shard);
+        }
+        sum_up(&mut statistics);
+        statistics
+    }
+
+    /// What the upsert remembers of the documents that live.
+    ///
+    /// # Errors
+    /// A digest that is not one: the id of its document.
+    pub fn states(&self) -> Result<Vec<(String, DocumentState)>, IndexError> {
+        let mut states = Vec::new();
+        let mut wrong = None;
+        for shard in self.shards.values() {
+            shard.each_living(|segment, version| {
+                let versions = segment.versions();
+                let (id, payload) = (versions.id(version), versions.payload(version));
+                match DocumentState::restore(versions.digest(version), payload, versions.chunks(version)) {
+                    Ok(state) => states.push((id.to_owned(), state)),
+                    Err(error) => wrong = Some((id.to_owned(), error)),
+                }
+            });
+        }
+        match wrong {
+            Some((id, error)) => Err(IndexError::Unknown { id, what: error.to_string() }),
+            None => Ok(states),
+        }
+    }
+
     /// Does what a request asks, at a time.
     ///
     /// # Errors
@@ -102,6 +169,18 @@ impl Shards {
     pub fn documents(&self, time: Time) -> usize {
         self.shards.values().map(|shard| shard.len_at(time)).sum()
     }
+}
+
+/// One entry per statistic.
+fn sum_up(statistics: &mut Vec<(Statistic, isize)>) {
+    statistics.sort_unstable();
+    statistics.dedup_by(|(other, more), (statistic, sum)| {
+        let same = other == statistic;
+        if same {
+            *sum += *more;
+        }
+        same
+    });
 }
 
 /// Adds a document vector to the statistics, or takes it away. Lengths are term counts: whole numbers.

@@ -20,7 +20,9 @@ use differential_dataflow::trace::cursor::Cursor;
 use differential_dataflow::trace::implementations::KeySpine;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::Operator;
+use timely::dataflow::operators::vec::ToStream;
 
 use crate::index::Time;
 use crate::message::{Statistic, StatisticAsk, StatisticReply};
@@ -28,10 +30,13 @@ use crate::message::{Statistic, StatisticAsk, StatisticReply};
 /// The statistics of this worker.
 pub type StatisticsTrace = TraceAgent<KeySpine<Statistic, Time, isize>>;
 
-/// Arranges the statistics. The stream's frontier is that of all indexes: what it has passed can be queried.
+/// Arranges the statistics, which begin with those of `restored`. The stream's frontier is that of all indexes: what it has passed can be queried.
 pub fn statistics<'scope>(
     changes: StreamVec<'scope, Time, (Statistic, Time, isize)>,
+    restored: Vec<(Statistic, isize)>,
 ) -> (StatisticsTrace, StreamVec<'scope, Time, ()>) {
+    let restored = restored.into_iter().map(|(statistic, count)| (statistic, 0, count));
+    let changes = changes.clone().concat(restored.to_stream(changes.scope()));
     let Arranged { stream, trace } = changes.as_collection().arrange_by_self_named("Statistics");
     let applied = stream.unary(Pipeline, "Applied", |_, _| {
         move |input,

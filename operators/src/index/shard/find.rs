@@ -56,7 +56,7 @@ impl Shard {
             let above = best.get(k - 1).map_or(f64::NEG_INFINITY, |last| last.score);
             let search = Search { probe, visible: &visible, want: k, above, params };
             best.extend(part.best(number, field, search)?);
-            self.cut(&mut best, k);
+            self.keep_best(&mut best, k);
         }
         Ok(best.into_iter().map(|candidate| self.hit(field, candidate)).collect())
     }
@@ -90,7 +90,7 @@ impl Shard {
             let hits = hits.filter_map(|(row, score)| Some(RowHit { row, score: score? })).collect();
             best.extend(documents(number, of_part, hits));
         }
-        self.cut(&mut best, usize::MAX);
+        self.keep_best(&mut best, usize::MAX);
         Ok(best.into_iter().map(|candidate| self.hit(field, candidate)).collect())
     }
 
@@ -127,7 +127,7 @@ impl Shard {
     }
 
     /// Orders candidates and keeps the `k` best.
-    fn cut(&self, candidates: &mut Vec<Candidate>, k: usize) {
+    fn keep_best(&self, candidates: &mut Vec<Candidate>, k: usize) {
         let order = |a: &Candidate, b: &Candidate| {
             b.score.total_cmp(&a.score).then_with(|| self.id(a).cmp(self.id(b)))
         };

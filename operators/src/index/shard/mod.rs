@@ -9,15 +9,18 @@
 //! mark, wherever it is. So a document is visible in all its fields or in none, and nothing but marks ever changes in a
 //! frozen or sealed segment. At any time at most one visible version of a document exists, in one part.
 //!
-//! `apply` changes it, `find` reads it, `upkeep` freezes, merges and forgets; `policy` decides what is merged.
+//! `apply` changes it, `find` reads it, `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
+//! hands out what it holds at one time, and makes a shard of that again.
 
 mod apply;
 mod builds;
+mod cut;
 mod find;
 mod policy;
 mod upkeep;
 
 pub use builds::{BuildPool, Builder, Job};
+pub use cut::{PartCut, RestoredPart};
 pub use policy::HeadLimit;
 
 use std::collections::VecDeque;
@@ -37,6 +40,8 @@ type Place = (usize, Version);
 
 /// A segment and who sees what of it.
 struct Part {
+    /// Its number among all parts that the shard ever had; 0 until it is one of them.
+    number: u64,
     segment: Arc<Segment>,
     marks: Marks,
     /// Per field of a sealed segment the rows of the versions that live, unless rows are versions.
@@ -46,14 +51,14 @@ struct Part {
 }
 
 impl Part {
-    fn head(spec: &SegmentSpec) -> Result<Self, IndexError> {
+    fn head(spec: &SegmentSpec, number: u64) -> Result<Self, IndexError> {
         let segment = Arc::new(Segment::head(spec)?);
-        Ok(Self { segment, marks: Marks::default(), live_rows: Vec::new(), merging: None })
+        Ok(Self { number, segment, marks: Marks::default(), live_rows: Vec::new(), merging: None })
     }
 
     fn sealed(segment: Segment, marks: Marks) -> Self {
         let live_rows = segment.fields().iter().map(|field| LiveRows::of(&field.layout, &marks)).collect();
-        Self { segment: Arc::new(segment), marks, live_rows, merging: None }
+        Self { number: 0, segment: Arc::new(segment), marks, live_rows, merging: None }
     }
 
     fn end(&mut self, version: Version, time: Time) {
@@ -108,6 +113,8 @@ pub struct Shard {
     spec: Arc<SegmentSpec>,
     limit: HeadLimit,
     parts: Vec<Part>,
+    /// Number of the next part.
+    next_number: u64,
     /// Bytes of the versions in the head.
     head_bytes: usize,
     sizes: VecDeque<(Time, usize)>,
@@ -145,7 +152,8 @@ impl Shard {
         builder: Arc<dyn Builder>,
     ) -> Result<Self, IndexError> {
         Ok(Self {
-            parts: vec![Part::head(&spec)?],
+            parts: vec![Part::head(&spec, 1)?],
+            next_number: 2,
             head_bytes: 0,
             spec,
             limit,

@@ -62,7 +62,7 @@ impl Shard {
             && plan(&self.sizes_of_parts(), true).is_empty()
     }
 
-    fn head(&self) -> Option<&Part> {
+    pub(super) fn head(&self) -> Option<&Part> {
         self.parts.last()
     }
 
@@ -74,9 +74,16 @@ impl Shard {
 
     /// Ends the head and begins a new one.
     pub(super) fn freeze(&mut self) -> Result<(), IndexError> {
-        self.parts.push(Part::head(&self.spec)?);
+        let number = self.number();
+        self.parts.push(Part::head(&self.spec, number)?);
         self.head_bytes = 0;
         Ok(())
+    }
+
+    /// The number of a new part.
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
     }
 
     /// Sizes of all parts but the head.
@@ -137,6 +144,7 @@ impl Shard {
         part.marks.forget(self.since);
         tracing::debug!(merged = sources.len(), versions = part.marks.len(), "a segment has been built");
         if !part.marks.is_empty() {
+            part.number = self.number();
             self.parts.insert(0, part);
         }
         // Giving back the memory of large indexes takes its time, too.

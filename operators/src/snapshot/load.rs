@@ -1,0 +1,173 @@
+//! Reads snapshots: the newest whole one, what each is made of.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::SnapshotError;
+use super::manifest::{FileEntry, Identity, Manifest, SNAPSHOTS, SegmentEntry};
+use super::store::{Store, checksum};
+use crate::index::segment::{GONE, SegmentSpec, Version, table};
+use crate::index::shard::RestoredPart;
+
+/// A snapshot in memory.
+pub struct Loaded {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Segments that are as their tables are: the next snapshot need not write them again.
+    pub unchanged: Vec<SegmentEntry>,
+    /// Parts by shard.
+    pub shards: BTreeMap<u32, Vec<RestoredPart>>,
+}
+
+/// A snapshot that cannot be used.
+#[derive(Debug)]
+pub struct Skipped {
+    /// Its name.
+    pub id: String,
+    /// Why.
+    pub error: SnapshotError,
+}
+
+/// Names of all snapshots that have been begun, oldest first: those without a manifest are not whole.
+///
+/// # Errors
+/// The store refusing.
+pub fn list(store: &Store) -> Result<Vec<String>, SnapshotError> {
+    store.folders(SNAPSHOTS)
+}
+
+/// All manifests that can be read, oldest first.
+pub(super) fn manifests(store: &Store) -> Result<Vec<Manifest>, SnapshotError> {
+    let ids = list(store)?;
+    Ok(ids.iter().filter_map(|id| manifest(store, id).ok()).collect())
+}
+
+fn manifest(store: &Store, id: &str) -> Result<Manifest, SnapshotError> {
+    let path = Manifest::path(id);
+    Manifest::parse(&path, &store.get(&path)?)
+}
+
+/// The manifest of a snapshot, all of whose files have been found to be what it says.
+///
+/// # Errors
+/// Files that are missing or not what the manifest says.
+pub fn inspect(store: &Store, id: &str) -> Result<Manifest, SnapshotError> {
+    let manifest = manifest(store, id)?;
+    manifest.files().try_for_each(|file| read(store, file).map(drop))?;
+    Ok(manifest)
+}
+
+/// The newest whole snapshot that fits; `None` if there is none. Broken ones are told, and the one before is tried.
+///
+/// # Errors
+/// The store refusing to list, or the newest snapshot being of another configuration.
+pub fn newest(
+    store: &Store,
+    spec: &SegmentSpec,
+    identity: &Identity,
+    mut skipped: impl FnMut(Skipped),
+) -> Result<Option<Loaded>, SnapshotError> {
+    for id in list(store)?.into_iter().rev() {
+        match load(store, &id, spec, identity) {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(error @ SnapshotError::Unfit { .. }) => return Err(error),
+            Err(error) => skipped(Skipped { id, error }),
+        }
+    }
+    Ok(None)
+}
+
+fn load(store: &Store, id: &str, spec: &SegmentSpec, identity: &Identity) -> Result<Loaded, SnapshotError> {
+    let manifest = manifest(store, id)?;
+    let differences = manifest.differences(identity);
+    if !differences.is_empty() {
+        let told = differences
+            .iter()
+            .map(|(key, here, there)| format!("{key} was {here} and is {there}"))
+            .collect::<Vec<_>>();
+        return Err(SnapshotError::Unfit { id: id.to_owned(), differences: told.join(", ") });
+    }
+    let mut removed = removed(store, &manifest.removed)?;
+    let mut shards: BTreeMap<u32, Vec<RestoredPart>> = BTreeMap::new();
+    let mut unchanged = Vec::new();
+    for entry in &manifest.segments {
+        let path = &entry.table.path;
+        let broken = |what: String| SnapshotError::Broken { path: path.clone(), what };
+        let mut indexes = Vec::with_capacity(entry.indexes.len());
+        for index in &entry.indexes {
+            indexes.push((index.field, read(store, &index.file)?));
+        }
+        let bytes = bytes::Bytes::from(read(store, &entry.table)?);
+        let table = table::read(bytes, spec, indexes)
+            .map_err(|source| SnapshotError::Table { path: path.clone(), source })?;
+        let (segment, numbers) = (table.restored.segment, table.restored.numbers);
+        if segment.versions().len() != entry.versions {
+            let found = segment.versions().len();
+            return Err(broken(format!("has {found} versions, its manifest says {}", entry.versions)));
+        }
+        let mut gone: Vec<Version> = removed.remove(path).unwrap_or_default();
+        if gone.len() != entry.removed || gone.iter().any(|&version| version as usize >= entry.versions) {
+            let what = format!(
+                "{} versions are said to be removed, the manifest says {}",
+                gone.len(),
+                entry.removed
+            );
+            return Err(broken(what));
+        }
+        // What was a head has been sealed, and its versions have other numbers now.
+        if let Some(numbers) = numbers {
+            gone.iter_mut().for_each(|version| *version = numbers[*version as usize]);
+            gone.retain(|&version| version != GONE);
+        } else {
+            unchanged.push(entry.clone());
+        }
+        gone.sort_unstable();
+        gone.dedup();
+        let part = RestoredPart { number: entry.number, segment, removed: gone };
+        shards.entry(entry.shard).or_default().push(part);
+    }
+    Ok(Loaded { manifest, unchanged, shards })
+}
+
+/// Reads a file, and checks that it is what was written.
+fn read(store: &Store, file: &FileEntry) -> Result<Vec<u8>, SnapshotError> {
+    let bytes = store.get(&file.path)?;
+    let found = checksum(&bytes);
+    if found != file.checksum || bytes.len() as u64 != file.bytes {
+        let what = format!(
+            "has {} bytes with checksum {found}, its manifest says {} bytes with {}",
+            bytes.len(),
+            file.bytes,
+            file.checksum
+        );
+        return Err(SnapshotError::Broken { path: file.path.clone(), what });
+    }
+    Ok(bytes)
+}
+
+/// Removed versions by table.
+fn removed(store: &Store, file: &FileEntry) -> Result<BTreeMap<String, Vec<Version>>, SnapshotError> {
+    let failed = |source: table::TableError| SnapshotError::Table { path: file.path.clone(), source };
+    let bytes = bytes::Bytes::from(read(store, file)?);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
+    let mut removed: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+    for batch in reader.map_err(|error| failed(error.into()))? {
+        let batch = batch.map_err(|error| failed(error.into()))?;
+        let (Some(tables), Some(versions)) =
+            (column::<StringArray>(&batch, "table"), column::<UInt32Array>(&batch, "version"))
+        else {
+            let what = "has no columns \"table\" and \"version\"".to_owned();
+            return Err(SnapshotError::Broken { path: file.path.clone(), what });
+        };
+        for row in 0..batch.num_rows() {
+            removed.entry(tables.value(row).to_owned()).or_default().push(versions.value(row));
+        }
+    }
+    Ok(removed)
+}
+
+fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Option<&'a A> {
+    batch.column_by_name(name)?.as_any().downcast_ref()
+}

@@ -1,0 +1,1 @@
+//! Cuts written and read back.
