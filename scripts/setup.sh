@@ -1,13 +1,14 @@
 #!/bin/sh
 # Brings in what `cargo build` cannot: everything lands in vendor/, and a part that is already there is left alone.
 #
-#   scripts/setup.sh [tools|runtime|model|kafka]...        default: tools runtime model
+#   scripts/setup.sh [tools|runtime|model|kafka|duckdb]... default: tools runtime model
 #
 #   tools    compilers and libraries for FAISS and librdkafka            (apt; asks sudo when something is missing)
 #   runtime  ONNX Runtime's shared library                               → vendor/onnxruntime/
 #   model    all-MiniLM-L6-v2 as an int8 ONNX file                       → $FRESHET_MODELS or vendor/models/
 #            FRESHET_FP32=1 adds model_fp32.onnx beside it
 #   kafka    Java and the jars of one Apache Kafka broker, for tests     → vendor/kafka/lib/
+#   duckdb   a Python with DuckDB, for tests that read snapshots         → vendor/duckdb/
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -24,6 +25,8 @@ MODEL_OUTLIERS=99
 # The exporter's packages with all that they need, so that the same versions write the same bytes everywhere.
 PYTHON_PACKAGES="numpy==2.4.6 onnx==1.23.2 safetensors==0.8.0"
 PYTHON_PACKAGES="$PYTHON_PACKAGES protobuf==7.36.2 ml_dtypes==0.6.0 typing_extensions==4.16.0"
+
+DUCKDB_VERSION=2.0.0
 
 work=
 child=
@@ -229,11 +232,22 @@ kafka() {
     say "kafka: ready, $to/lib"
 }
 
+duckdb() {
+    if [ "$(cat vendor/duckdb/packages 2>/dev/null)" != "duckdb==$DUCKDB_VERSION" ]; then
+        rm -rf vendor/duckdb
+        slow "making vendor/duckdb" python3 -m venv vendor/duckdb
+        slow "installing duckdb $DUCKDB_VERSION" vendor/duckdb/bin/python -m pip install \
+            --disable-pip-version-check --progress-bar off --only-binary=:all: --no-deps "duckdb==$DUCKDB_VERSION"
+        echo "duckdb==$DUCKDB_VERSION" >vendor/duckdb/packages
+    fi
+    say "duckdb: ready, vendor/duckdb/bin/python ($DUCKDB_VERSION)"
+}
+
 [ $# -gt 0 ] || set -- tools runtime model
 for part; do
     case $part in
-        tools | runtime | model | kafka) ;;
-        *) fail "unknown part \"$part\": there are tools, runtime, model and kafka" ;;
+        tools | runtime | model | kafka | duckdb) ;;
+        *) fail "unknown part \"$part\": there are tools, runtime, model, kafka and duckdb" ;;
     esac
 done
 for part; do

@@ -7,13 +7,14 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-parts=(tools runtime model)
+parts=(tools runtime model duckdb)
 [ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || parts+=(kafka)
 # The full-precision export, too: parity with the reference vectors is tested on it.
 FRESHET_FP32=1 scripts/setup.sh "${parts[@]}"
 
 export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/vendor/onnxruntime/libonnxruntime.so}
 export FRESHET_MODELS=${FRESHET_MODELS:-$PWD/vendor/models}
+export FRESHET_DUCKDB=$PWD/vendor/duckdb/bin/python
 
 test=(cargo test --locked --release)
 [ $# -gt 0 ] || set -- --workspace --exclude freshet-bench

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use freshet_operators::clock;
 use freshet_operators::connect::{ConnectError, Connector, Memory};
 use freshet_operators::control::Control;
+use freshet_operators::snapshot::{self, Store};
 use freshet_schemas::{Answer, Record};
 use serde_json::json;
 
 use crate::overlay::Overlay;
+use crate::restore::SnapshotUse;
 use crate::run::{self, Progress, RunError, Until};
 use crate::setup::Setup;
 
@@ -113,7 +115,30 @@ pub fn ask(
 const ANSWERS_MAX: usize = 1_000;
 const ANSWERS_BYTES_MAX: usize = 16 << 20;
 
-/// Reads the documents itself, answers once all of them are indexed, and leaves no trace in the topics.
+/// Answers from a snapshot alone: what was true when it was cut.
+///
+/// # Errors
+/// A snapshot that is not there, not whole or of another configuration, or the pipeline failing.
+pub fn ask_snapshot(
+    setup: Setup,
+    id: &str,
+    question: &Question,
+    progress: &Arc<Progress>,
+) -> Result<Answer, AskError> {
+    let configured = setup.config.snapshots.as_ref().map_or("", |snapshots| snapshots.store.as_str());
+    let manifest = Store::open(configured).and_then(|store| snapshot::manifest(&store, id));
+    let manifest = manifest.map_err(RunError::from)?;
+    let topics = Memory::new();
+    // Nothing comes after the snapshot, in any partition that it knows.
+    let partitions = manifest.offsets.keys().max().map_or(1, |last| *last as usize + 1);
+    topics.create(&setup.config.topics.documents, partitions);
+    let question = Question { consistency: "latest".into(), ..question.clone() };
+    let setup = setup.with_snapshots(SnapshotUse::At(id.to_owned()));
+    answer(setup, Arc::new(topics.clone()), &topics, &question, progress)
+}
+
+/// Reads the documents itself, from the newest snapshot on, answers once all of them are indexed, and leaves no trace in
+/// the topics.
 ///
 /// # Errors
 /// When the documents are out of reach, or the pipeline failed.
@@ -124,11 +149,24 @@ pub fn ask_standalone(
     progress: &Arc<Progress>,
 ) -> Result<Answer, AskError> {
     let over = Memory::new();
-    let topics = setup.config.topics.clone();
+    let topic = setup.config.topics.documents.clone();
     let question = Question { consistency: "strong".into(), ..question.clone() };
-    over.produce(&topics.queries, 0, question.record().1);
-    let overlay = Overlay { topic: topics.documents.clone(), under: connector, over: over.clone() };
-    run::run(setup, Arc::new(overlay), Until::CaughtUp, &Arc::new(Control::default()), progress)?;
-    let answer = over.records(&topics.answers).pop().and_then(|record| record.value);
+    let overlay = Overlay { topic, under: connector, over: over.clone() };
+    let setup = setup.with_snapshots(SnapshotUse::Newest);
+    answer(setup, Arc::new(overlay), &over, &question, progress)
+}
+
+/// Runs a pipeline for one question, whose queries and answers are in memory.
+fn answer(
+    setup: Setup,
+    connector: Arc<dyn Connector>,
+    topics: &Memory,
+    question: &Question,
+    progress: &Arc<Progress>,
+) -> Result<Answer, AskError> {
+    let (queries, answers) = (setup.config.topics.queries.clone(), setup.config.topics.answers.clone());
+    topics.produce(&queries, 0, question.record().1);
+    run::run(setup, connector, Until::CaughtUp, &Arc::new(Control::default()), progress)?;
+    let answer = topics.records(&answers).pop().and_then(|record| record.value);
     Ok(serde_json::from_slice(&answer.unwrap_or_default())?)
 }

@@ -9,6 +9,7 @@ use freshet_operators::control::Control;
 use freshet_schemas::{Answer, Record};
 use serde_json::{Map, Value, json};
 
+use crate::restore::SnapshotUse;
 use crate::run::{self, Progress, RunError, Until};
 use crate::setup::Setup;
 
@@ -159,6 +160,7 @@ pub fn evaluate(
             memory.produce(&topics.queries, 0, record(&query));
         }
     }
+    let setup = setup.with_snapshots(SnapshotUse::Nothing);
     run::run(setup, Arc::new(memory.clone()), Until::CaughtUp, &Arc::new(Control::default()), progress)?;
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for record in memory.records(&topics.answers) {

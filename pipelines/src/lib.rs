@@ -5,6 +5,6 @@ pub mod dataflow;
 pub mod eval;
 pub mod overlay;
 pub mod render;
-mod restore;
+pub mod restore;
 pub mod run;
 pub mod setup;

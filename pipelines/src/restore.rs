@@ -9,11 +9,27 @@ use freshet_operators::clock;
 use freshet_operators::index::shard::RestoredPart;
 use freshet_operators::index::{IndexError, Time};
 use freshet_operators::shard::Shards;
-use freshet_operators::snapshot::{self, Loaded, Retention, SnapshotError, Snapshots, Store, Writer};
+use freshet_operators::snapshot::{
+    self, Loaded, Retention, Skipped, SnapshotError, Snapshots, Store, Writer,
+};
 use freshet_schemas::{Offset, Partition};
 
 use crate::run::RunError;
 use crate::setup::Setup;
+
+/// What a run does with snapshots, where they are configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotUse {
+    /// Begins with the newest one, and cuts others.
+    #[default]
+    Continue,
+    /// Begins with the newest one, and leaves the store as it is.
+    Newest,
+    /// Begins with this one, whatever the topics hold, and leaves the store as it is.
+    At(String),
+    /// Nothing.
+    Nothing,
+}
 
 /// A snapshot in memory, taken apart by the workers.
 #[derive(Default)]
@@ -53,19 +69,28 @@ pub(crate) fn restore(
     let Some(Configured { store, interval, keep, keep_for }) = &setup.config.snapshots else {
         return Ok((Restored::default(), None));
     };
+    let store = match setup.snapshots {
+        SnapshotUse::Continue => Store::create(store)?,
+        SnapshotUse::At(_) => Store::open(store)?,
+        // Nobody has cut one yet.
+        SnapshotUse::Newest if Store::open(store).is_err() => return Ok((Restored::default(), None)),
+        SnapshotUse::Newest => Store::open(store)?,
+        SnapshotUse::Nothing => return Ok((Restored::default(), None)),
+    };
     let begun = Instant::now();
-    let store = Arc::new(Store::open(store)?);
-    let newest = snapshot::newest(&store, setup.segments(), setup.identity(), |skipped| {
-        tracing::warn!(
-            snapshot = skipped.id,
-            error = %skipped.error,
-            "snapshot is not whole and is left out; trying the one before"
-        );
-    })?;
-    let (restored, unchanged) = match newest {
+    let loaded = match &setup.snapshots {
+        SnapshotUse::At(id) => Some(snapshot::load(&store, id, setup.segments(), setup.identity())?),
+        SnapshotUse::Continue | SnapshotUse::Newest | SnapshotUse::Nothing => {
+            let newest = snapshot::newest(&store, setup.segments(), setup.identity(), tell)?;
+            if let Some(Loaded { manifest, .. }) = &newest {
+                check_offsets(&manifest.id, &manifest.offsets, ends)?;
+            }
+            newest
+        }
+    };
+    let (restored, unchanged) = match loaded {
         None => (Restored::default(), Vec::new()),
         Some(Loaded { manifest, unchanged, shards }) => {
-            check_offsets(&manifest.id, &manifest.offsets, ends)?;
             // Ticks to come are later, whatever the clock says.
             setup.clock.used(manifest.tick + 1);
             let seconds = begun.elapsed().as_secs_f64();
@@ -79,13 +104,24 @@ pub(crate) fn restore(
             (Restored { tick: manifest.tick, offsets: manifest.offsets, parts }, unchanged)
         }
     };
+    if setup.snapshots != SnapshotUse::Continue {
+        return Ok((restored, None));
+    }
     let retention = Retention { keep: keep.get(), keep_for: *keep_for };
     let run = format!("{:x}", clock::now_us());
     let (spec, identity) = (Arc::clone(setup.segments()), setup.identity().clone());
-    let writer = Writer::new(store, spec, identity, retention, run, unchanged);
+    let writer = Writer::new(Arc::new(store), spec, identity, retention, run, unchanged);
     let snapshots = Snapshots::start(writer, workers, *interval);
     let snapshots = snapshots.map_err(|error| RunError::Failed(format!("cannot start a thread: {error}")))?;
     Ok((restored, Some(snapshots)))
+}
+
+fn tell(skipped: Skipped) {
+    tracing::warn!(
+        snapshot = skipped.id,
+        error = %skipped.error,
+        "snapshot is not whole and is left out; trying the one before"
+    );
 }
 
 /// A topic that ends before what a snapshot holds is not the one it was made of.

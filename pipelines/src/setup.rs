@@ -20,6 +20,8 @@ use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
 use freshet_operators::upsert::SplitText;
 use freshet_schemas::{DocumentSpec, VectorKind};
 
+use crate::restore::SnapshotUse;
+
 /// Name of the sparse model that needs no weights.
 pub const BM25: &str = "bm25";
 
@@ -67,6 +69,8 @@ pub struct Setup {
     builds: Arc<BuildPool>,
     /// What a snapshot must agree with.
     identity: Arc<Identity>,
+    /// What a run does with snapshots, where they are configured.
+    pub(crate) snapshots: SnapshotUse,
 }
 
 impl Setup {
@@ -113,6 +117,7 @@ impl Setup {
             segments: Arc::new(segments),
             builds: Arc::new(builds),
             identity: Arc::new(identity),
+            snapshots: SnapshotUse::default(),
             config: Arc::new(config),
             fields,
             service,
@@ -143,6 +148,11 @@ impl Setup {
         let limit = HeadLimit { versions: indexing.head_documents.get(), bytes: indexing.head_bytes.get() };
         let builder: Arc<dyn Builder> = Arc::<BuildPool>::clone(&self.builds);
         Shards::new(Arc::clone(&self.segments), limit, builder)
+    }
+
+    /// The same, with another use of snapshots.
+    pub fn with_snapshots(self, snapshots: SnapshotUse) -> Self {
+        Self { snapshots, ..self }
     }
 
     /// What is indexed of a document.

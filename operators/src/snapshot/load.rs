@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array};
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::SnapshotError;
 use super::manifest::{FileEntry, Identity, Manifest, SNAPSHOTS, SegmentEntry};
 use super::store::{Store, checksum};
+use crate::index::Time;
 use crate::index::segment::{GONE, SegmentSpec, Version, table};
 use crate::index::shard::RestoredPart;
 
@@ -44,7 +47,11 @@ pub(super) fn manifests(store: &Store) -> Result<Vec<Manifest>, SnapshotError> {
     Ok(ids.iter().filter_map(|id| manifest(store, id).ok()).collect())
 }
 
-fn manifest(store: &Store, id: &str) -> Result<Manifest, SnapshotError> {
+/// The manifest of a snapshot.
+///
+/// # Errors
+/// A snapshot that is not there or not whole.
+pub fn manifest(store: &Store, id: &str) -> Result<Manifest, SnapshotError> {
     let path = Manifest::path(id);
     Manifest::parse(&path, &store.get(&path)?)
 }
@@ -79,7 +86,16 @@ pub fn newest(
     Ok(None)
 }
 
-fn load(store: &Store, id: &str, spec: &SegmentSpec, identity: &Identity) -> Result<Loaded, SnapshotError> {
+/// A snapshot.
+///
+/// # Errors
+/// Files that are missing or not what the manifest says, or another configuration.
+pub fn load(
+    store: &Store,
+    id: &str,
+    spec: &SegmentSpec,
+    identity: &Identity,
+) -> Result<Loaded, SnapshotError> {
     let manifest = manifest(store, id)?;
     let differences = manifest.differences(identity);
     if !differences.is_empty() {
@@ -99,7 +115,7 @@ fn load(store: &Store, id: &str, spec: &SegmentSpec, identity: &Identity) -> Res
         for index in &entry.indexes {
             indexes.push((index.field, read(store, &index.file)?));
         }
-        let bytes = bytes::Bytes::from(read(store, &entry.table)?);
+        let bytes = Bytes::from(read(store, &entry.table)?);
         let table = table::read(bytes, spec, indexes)
             .map_err(|source| SnapshotError::Table { path: path.clone(), source })?;
         let (segment, numbers) = (table.restored.segment, table.restored.numbers);
@@ -150,7 +166,7 @@ fn read(store: &Store, file: &FileEntry) -> Result<Vec<u8>, SnapshotError> {
 /// Removed versions by table.
 fn removed(store: &Store, file: &FileEntry) -> Result<BTreeMap<String, Vec<Version>>, SnapshotError> {
     let failed = |source: table::TableError| SnapshotError::Table { path: file.path.clone(), source };
-    let bytes = bytes::Bytes::from(read(store, file)?);
+    let bytes = Bytes::from(read(store, file)?);
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
     let mut removed: BTreeMap<String, Vec<Version>> = BTreeMap::new();
     for batch in reader.map_err(|error| failed(error.into()))? {
@@ -166,6 +182,45 @@ fn removed(store: &Store, file: &FileEntry) -> Result<BTreeMap<String, Vec<Versi
         }
     }
     Ok(removed)
+}
+
+/// The documents of a snapshot: id → the tick at which what is there now came.
+///
+/// # Errors
+/// Files that are missing or not what the manifest says.
+pub fn documents(store: &Store, manifest: &Manifest) -> Result<BTreeMap<String, Time>, SnapshotError> {
+    let mut removed = removed(store, &manifest.removed)?;
+    let mut documents = BTreeMap::new();
+    for entry in &manifest.segments {
+        let path = &entry.table.path;
+        let failed = |source: table::TableError| SnapshotError::Table { path: path.clone(), source };
+        let mut gone = removed.remove(path).unwrap_or_default();
+        gone.sort_unstable();
+        let mut version: Version = 0;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(read(store, &entry.table)?));
+        let reader = reader.map_err(|error| failed(error.into()))?;
+        let columns = ProjectionMask::columns(reader.parquet_schema(), ["id", "chunk", "born"]);
+        let batches = reader.with_projection(columns).build().map_err(|error| failed(error.into()))?;
+        for batch in batches {
+            let batch = batch.map_err(|error| failed(error.into()))?;
+            let (Some(ids), Some(chunks), Some(born)) = (
+                column::<StringArray>(&batch, "id"),
+                column::<Int32Array>(&batch, "chunk"),
+                column::<TimestampMillisecondArray>(&batch, "born"),
+            ) else {
+                let what = "has no columns \"id\", \"chunk\" and \"born\"".to_owned();
+                return Err(SnapshotError::Broken { path: path.clone(), what });
+            };
+            // A version begins with its chunk 0.
+            for row in (0..batch.num_rows()).filter(|&row| chunks.value(row) == 0) {
+                if gone.binary_search(&version).is_err() {
+                    documents.insert(ids.value(row).to_owned(), Time::try_from(born.value(row)).unwrap_or(0));
+                }
+                version += 1;
+            }
+        }
+    }
+    Ok(documents)
 }
 
 fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Option<&'a A> {

@@ -136,3 +136,20 @@ pub fn name(tick: Time) -> String {
     let instant = i64::try_from(tick).ok().and_then(|tick| jiff::Timestamp::from_millisecond(tick).ok());
     instant.map_or_else(|| tick.to_string(), |at| at.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
 }
+
+/// SQL for DuckDB: a view `documents` over the tables of a snapshot, without what is removed.
+pub fn view(store: &str, manifest: &Manifest) -> String {
+    let root = store.split_once("://").map_or(store, |(_, folder)| folder);
+    let quoted = |path: &str| format!("'{}'", format!("{root}/{path}").replace('\'', "''"));
+    let tables: Vec<String> = manifest.segments.iter().map(|segment| quoted(&segment.table.path)).collect();
+    format!(
+        "-- Snapshot {}: {} documents. A row is a chunk; chunk = 0 is there once per document.\n\
+         CREATE OR REPLACE VIEW documents AS\n\
+         SELECT d.* FROM read_parquet([\n  {}\n], union_by_name = true) AS d\n\
+         ANTI JOIN read_parquet({}) AS removed USING (id, born);",
+        manifest.id,
+        manifest.documents,
+        tables.join(",\n  "),
+        quoted(&manifest.removed.path),
+    )
+}

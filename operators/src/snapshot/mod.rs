@@ -17,8 +17,8 @@ mod store;
 mod tests;
 mod write;
 
-pub use load::{Loaded, Skipped, inspect, list, newest};
-pub use manifest::{FORMAT, FileEntry, Identity, IndexEntry, Manifest, SegmentEntry, name};
+pub use load::{Loaded, Skipped, documents, inspect, list, load, manifest, newest};
+pub use manifest::{FORMAT, FileEntry, Identity, IndexEntry, Manifest, SegmentEntry, name, view};
 pub use store::{Put, Store, Upload};
 pub use write::{Cut, Retention, Writer};
 

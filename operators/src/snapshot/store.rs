@@ -31,21 +31,23 @@ pub struct Put {
 }
 
 impl Store {
-    /// Opens a store by its URL: `file://FOLDER`, which is created.
+    /// Opens a store by its URL: `file://FOLDER`, which is there.
+    ///
+    /// # Errors
+    /// A scheme this build does not know, or a folder that is not there.
+    pub fn open(url: &str) -> Result<Self, SnapshotError> {
+        let local =
+            LocalFileSystem::new_with_prefix(folder(url)?).map_err(|error| cannot_open(url, &error))?;
+        Self::over(Arc::new(local.with_fsync(true).with_automatic_cleanup(true)), url)
+    }
+
+    /// As [`Store::open`], making the folder if it is not there.
     ///
     /// # Errors
     /// A scheme this build does not know, or a folder that cannot be made.
-    pub fn open(url: &str) -> Result<Self, SnapshotError> {
-        let failed = |error: &dyn std::fmt::Display| SnapshotError::Store {
-            what: format!("cannot open \"{url}\""),
-            cause: error.to_string(),
-        };
-        let Some(("file", folder)) = url.split_once("://") else {
-            return Err(failed(&"this build knows file://FOLDER only"));
-        };
-        std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
-        let local = LocalFileSystem::new_with_prefix(folder).map_err(|error| failed(&error))?;
-        Self::over(Arc::new(local.with_fsync(true).with_automatic_cleanup(true)), url)
+    pub fn create(url: &str) -> Result<Self, SnapshotError> {
+        std::fs::create_dir_all(folder(url)?).map_err(|error| cannot_open(url, &error))?;
+        Self::open(url)
     }
 
     /// A store over any other.
@@ -53,10 +55,7 @@ impl Store {
     /// # Errors
     /// The system refusing what a runtime needs.
     pub fn over(inner: Arc<dyn ObjectStore>, url: &str) -> Result<Self, SnapshotError> {
-        let runtime = Builder::new_current_thread().build().map_err(|error| SnapshotError::Store {
-            what: format!("cannot open \"{url}\""),
-            cause: error.to_string(),
-        })?;
+        let runtime = Builder::new_current_thread().build().map_err(|error| cannot_open(url, &error))?;
         Ok(Self { inner, runtime, url: url.to_owned() })
     }
 
@@ -166,6 +165,15 @@ impl Store {
             Err(error) => Err(self.failed("remove", path, &error)),
         }
     }
+}
+
+fn cannot_open(url: &str, error: &dyn std::fmt::Display) -> SnapshotError {
+    SnapshotError::Store { what: format!("cannot open \"{url}\""), cause: error.to_string() }
+}
+
+fn folder(url: &str) -> Result<&str, SnapshotError> {
+    let folder = url.split_once("://").filter(|(scheme, _)| *scheme == "file").map(|(_, folder)| folder);
+    folder.ok_or_else(|| cannot_open(url, &"this build knows file://FOLDER only"))
 }
 
 /// The checksum of some bytes.

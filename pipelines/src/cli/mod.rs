@@ -7,6 +7,7 @@ mod logs;
 mod models;
 mod query;
 mod run;
+mod snapshots;
 mod tail;
 
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ enum Command {
     /// List and fetch models.
     #[command(subcommand, after_help = "Example: freshet models pull all-MiniLM-L6-v2")]
     Models(models::ModelsCommand),
+    /// List, verify and compare snapshots, and print SQL for them.
+    #[command(subcommand)]
+    Snapshots(snapshots::SnapshotsCommand),
     /// Check a configuration: all problems at once, each with its key.
     #[command(after_help = "Example: freshet check --config config/kafka.toml")]
     Check(ConfigArgs),
@@ -97,6 +101,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tail(args) => tail::tail(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Models(command) => models::models(&command),
+        Command::Snapshots(command) => snapshots::snapshots(&command),
         Command::Check(args) => check(&args),
     };
     match result {

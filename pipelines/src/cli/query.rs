@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use freshet::ask::{Question, ask, ask_standalone};
+use freshet::ask::{Question, ask, ask_snapshot, ask_standalone};
 use freshet::render;
 use freshet::run::{Progress, Until};
 use freshet::setup::Setup;
@@ -38,6 +38,9 @@ pub(crate) struct QueryArgs {
     /// Read the documents and answer in this process, without a running pipeline and without writing to its topics.
     #[arg(long)]
     standalone: bool,
+    /// Answer from this snapshot alone: what was true when it was cut. `freshet snapshots list` shows them.
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["strong", "standalone"])]
+    at: Option<String>,
     /// Seconds to wait for the answer of a running pipeline.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     timeout: u64,
@@ -55,6 +58,10 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
         limit: args.limit,
         consistency: if args.strong { "strong" } else { "latest" }.into(),
     };
+    if args.at.is_some() && config.snapshots.is_none() {
+        let what = format!("--at: {} has no [snapshots]", args.config.config.display());
+        return Err(Failure::Usage(what));
+    }
     // Where nobody runs the pipeline of a directory, this process does, as long as the question takes.
     let idle = match &config.connector {
         ConnectorConfig::Files { directory } => {
@@ -63,12 +70,17 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
         }
         ConnectorConfig::Kafka(_) => false,
     };
-    let answer = if args.standalone || idle {
-        eprintln!("no pipeline is asked: indexing the documents here, then answering");
+    let answer = if args.standalone || idle || args.at.is_some() {
         let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?;
         let (progress, shown) = (Arc::new(Progress::default()), Arc::new(Control::default()));
         let bars = super::run::show(&progress, &shown, Until::CaughtUp);
-        let answer = ask_standalone(setup, connector, &question, &progress);
+        let answer = match &args.at {
+            Some(id) => ask_snapshot(setup, id, &question, &progress),
+            None => {
+                eprintln!("no pipeline is asked: indexing the documents here, then answering");
+                ask_standalone(setup, connector, &question, &progress)
+            }
+        };
         shown.stop();
         bars.join().ok();
         answer

@@ -1,0 +1,165 @@
+//! `freshet snapshots`
+
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use freshet_operators::snapshot::{self, Manifest, SnapshotError, Store};
+
+use super::{ConfigArgs, Failure};
+
+/// What to do with snapshots.
+#[derive(Subcommand)]
+pub(crate) enum SnapshotsCommand {
+    /// List the snapshots, oldest first.
+    #[command(after_help = "Example: freshet snapshots list --config config/files.toml")]
+    List(Which),
+    /// Read every file of a snapshot (the newest unless given) and compare it with its checksum.
+    #[command(after_help = "Example: freshet snapshots verify --config config/files.toml")]
+    Verify(One),
+    /// Print SQL for DuckDB: a view `documents` over a snapshot (the newest unless given).
+    #[command(
+        after_help = "Example: freshet snapshots sql --config config/files.toml | duckdb -init /dev/stdin"
+    )]
+    Sql(One),
+    /// Show which documents came, changed and left between two snapshots.
+    #[command(after_help = "Example: freshet snapshots diff 20261121T090000.000Z 20261121T100000.000Z")]
+    Diff {
+        /// The earlier one.
+        from: String,
+        /// The later one.
+        to: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// Whose snapshots.
+#[derive(Args)]
+pub(crate) struct Which {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print the manifests as JSON, one a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which snapshot.
+#[derive(Args)]
+pub(crate) struct One {
+    /// Name of the snapshot.
+    id: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+fn failed(error: &SnapshotError) -> Failure {
+    Failure::Run(error.to_string())
+}
+
+fn store(config: &ConfigArgs) -> Result<Store, Failure> {
+    let snapshots = config.load()?.snapshots;
+    let missing = || Failure::Usage(format!("{} has no [snapshots]", config.config.display()));
+    Store::open(&snapshots.ok_or_else(missing)?.store).map_err(|error| failed(&error))
+}
+
+/// Manifests of the whole snapshots, oldest first, and names of the others.
+fn all(store: &Store) -> Result<(Vec<Manifest>, Vec<String>), Failure> {
+    let (mut whole, mut others) = (Vec::new(), Vec::new());
+    for id in snapshot::list(store).map_err(|error| failed(&error))? {
+        match snapshot::manifest(store, &id) {
+            Ok(manifest) => whole.push(manifest),
+            Err(_) => others.push(id),
+        }
+    }
+    Ok((whole, others))
+}
+
+fn one(store: &Store, id: Option<&String>) -> Result<Manifest, Failure> {
+    match id {
+        Some(id) => snapshot::manifest(store, id).map_err(|error| failed(&error)),
+        None => {
+            let newest = all(store)?.0.pop();
+            newest.ok_or_else(|| Failure::Run(format!("{} holds no snapshot", store.url())))
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the result of the command")]
+pub(crate) fn snapshots(command: &SnapshotsCommand) -> Result<(), Failure> {
+    match command {
+        SnapshotsCommand::List(Which { config, json }) => {
+            let (whole, others) = all(&store(config)?)?;
+            if *json {
+                for manifest in &whole {
+                    let text = serde_json::to_string(manifest);
+                    println!("{}", text.map_err(|error| Failure::Run(error.to_string()))?);
+                }
+            } else {
+                println!("{}", table(&whole));
+            }
+            for id in others {
+                eprintln!("{id}: not whole");
+            }
+        }
+        SnapshotsCommand::Verify(One { id, config }) => {
+            let store = store(config)?;
+            let manifest = one(&store, id.as_ref())?;
+            snapshot::inspect(&store, &manifest.id).map_err(|error| failed(&error))?;
+            let files = manifest.files().count() + 1;
+            println!("{}: whole, {files} files, {} documents", manifest.id, manifest.documents);
+        }
+        SnapshotsCommand::Sql(One { id, config }) => {
+            let store = store(config)?;
+            println!("{}", snapshot::view(store.url(), &one(&store, id.as_ref())?));
+        }
+        SnapshotsCommand::Diff { from, to, config } => diff(&store(config)?, from, to)?,
+    }
+    Ok(())
+}
+
+fn table(manifests: &[Manifest]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["snapshot", "documents", "segments", "MB", "documents up to (partition: next offset)"]);
+    for manifest in manifests {
+        let bytes: u64 = manifest.files().map(|file| file.bytes).sum();
+        let offsets: Vec<String> =
+            manifest.offsets.iter().map(|(partition, next)| format!("{partition}: {next}")).collect();
+        table.add_row([
+            manifest.id.clone(),
+            manifest.documents.to_string(),
+            manifest.segments.len().to_string(),
+            format!("{:.1}", bytes as f64 / 1e6),
+            offsets.join(", "),
+        ]);
+    }
+    table
+}
+
+#[allow(clippy::print_stdout, reason = "the result of the command")]
+fn diff(store: &Store, from: &str, to: &str) -> Result<(), Failure> {
+    let read = |id: &str| {
+        let manifest = snapshot::manifest(store, id)?;
+        snapshot::documents(store, &manifest)
+    };
+    let (before, after) = (read(from).map_err(|e| failed(&e))?, read(to).map_err(|e| failed(&e))?);
+    let (mut came, mut changed, mut left) = (0, 0, 0);
+    for (id, born) in &after {
+        match before.get(id) {
+            None => {
+                came += 1;
+                println!("+ {id}");
+            }
+            Some(other) if other != born => {
+                changed += 1;
+                println!("~ {id}");
+            }
+            Some(_) => {}
+        }
+    }
+    for id in before.keys().filter(|id| !after.contains_key(*id)) {
+        left += 1;
+        println!("- {id}");
+    }
+    eprintln!("{came} came, {changed} changed, {left} left, {} the same", after.len() - came - changed);
+    Ok(())
+}
