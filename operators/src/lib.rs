@@ -10,6 +10,7 @@ pub mod clock;
 pub mod connect;
 pub mod consume;
 pub mod control;
+pub mod crash;
 pub mod decode;
 pub mod embed;
 pub mod fuse;

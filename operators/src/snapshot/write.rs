@@ -18,6 +18,7 @@ use super::manifest::{
 };
 use super::store::{Put, Store};
 use super::{SnapshotError, load};
+use crate::crash;
 use crate::index::Time;
 use crate::index::segment::SegmentSpec;
 use crate::index::segment::table::{self, TableError};
@@ -74,6 +75,7 @@ impl Writer {
     /// # Errors
     /// The store refusing: what is there already stays as it is.
     pub fn write(&mut self, cut: Cut) -> Result<Manifest, SnapshotError> {
+        crash::point("snapshot.begin");
         let id = name(cut.tick);
         let mut segments = Vec::new();
         let mut removed = Removed::default();
@@ -86,6 +88,7 @@ impl Writer {
                 segments.push(SegmentEntry { removed: part.removed.len(), ..entry });
             }
         }
+        crash::point("snapshot.removed");
         let path = format!("{SNAPSHOTS}/{id}/removed.parquet");
         let bytes = removed.table().map_err(|source| SnapshotError::Table { path: path.clone(), source })?;
         let removed = entry(path.clone(), self.store.put(&path, bytes)?);
@@ -105,11 +108,14 @@ impl Writer {
             what: format!("cannot be written as JSON: {error}"),
         })?;
         text.push(b'\n');
+        crash::point("snapshot.manifest");
         self.store.put(&Manifest::path(&id), text)?;
+        crash::point("snapshot.manifest.written");
         self.written = manifest.segments.iter().map(|s| ((s.shard, s.number), s.clone())).collect();
         if let Err(error) = self.clean() {
             tracing::warn!(%error, "old snapshots are not removed");
         }
+        crash::point("snapshot.cleaned");
         Ok(manifest)
     }
 
@@ -118,6 +124,7 @@ impl Writer {
         if let Some(entry) = self.written.get(&(shard, part.number)) {
             return Ok(entry.clone());
         }
+        crash::point("snapshot.segment");
         let stem = format!("{SEGMENTS}/shard={shard}/{:012}-{}", part.number, self.run);
         let path = format!("{stem}.parquet");
         let about = [("freshet.shard".to_owned(), shard.to_string())];
@@ -125,6 +132,7 @@ impl Writer {
         let put = self.store.stream(&path, |upload| {
             table::write(&part.segment, &self.spec, &about, upload).map(drop).map_err(failed)
         })?;
+        crash::point("snapshot.segment.written");
         let mut indexes = Vec::new();
         for (field, bytes) in table::indexes(&part.segment).map_err(failed)? {
             let path = format!("{stem}.{field}.faiss");
@@ -157,6 +165,7 @@ impl Writer {
             .enumerate()
             .partition(|(place, manifest)| *place < kept_from && manifest.tick < limit);
         for (_, manifest) in old {
+            crash::point("snapshot.clean");
             self.store.delete(&Manifest::path(&manifest.id))?;
             self.store.delete(&manifest.removed.path)?;
         }
