@@ -31,7 +31,15 @@ pub(crate) fn run(report: &mut Report) {
 fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
     let (scoring, metric) = (Scoring::Bm25 { k1: 1.2, b: 0.75 }, Metric::Dot);
     // Flat: a graph's build would hide what reading costs.
-    FieldSpec { name: name.into(), kind, size, scoring, metric, factory: "Flat".into() }
+    FieldSpec {
+        name: name.into(),
+        kind,
+        size,
+        scoring,
+        metric,
+        factory: "Flat".into(),
+        coding: freshet_operators::index::TokenCoding::Int8,
+    }
 }
 
 fn vector(field: &FieldSpec, dense: &[f32], random: &mut Random) -> AnyVector {
