@@ -9,8 +9,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 
 use crate::plans::default_plan;
 use crate::{
-    Config, Connector, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline, Quantization,
-    Queries, Snapshots, Topics, VectorField,
+    Config, Connector, Delivery, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline,
+    Quantization, Queries, Snapshots, Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -168,6 +168,7 @@ impl Default for Queries {
             limits: QueryLimits { limit_max: 10_000, depth_max: 4, nodes_max: 64, text_bytes_max: 64 << 10 },
             in_flight_max: count(256),
             consistency_timeout: Duration::from_secs(30),
+            delivery: Delivery::ExactlyOnce,
         }
     }
 }

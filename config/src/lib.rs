@@ -240,6 +240,17 @@ pub struct Queries {
     pub in_flight_max: NonZeroUsize,
     /// Longest wait for the asked-for freshness before an error answer. Default 30 s.
     pub consistency_timeout: Duration,
+    /// How often a query is answered when the pipeline is killed and started again. Default exactly once.
+    pub delivery: Delivery,
+}
+
+/// `queries.delivery`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Answers are written in one transaction with the offsets of their queries.
+    ExactlyOnce,
+    /// Offsets are committed after the answers: a query may be answered again after a restart.
+    AtLeastOnce,
 }
 
 /// `[snapshots]`

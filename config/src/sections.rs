@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use freshet_schemas::{QueryLimits, VECTORS_FIELD};
 
 use crate::section::{Section, describe};
-use crate::{Documents, Embedding, Http, Indexing, Pipeline, Queries, Snapshots, Topics, defaults};
+use crate::{Delivery, Documents, Embedding, Http, Indexing, Pipeline, Queries, Snapshots, Topics, defaults};
 
 /// Suffix of the topic for records that were refused.
 const DEAD_LETTERS: &str = ".dlq";
@@ -138,6 +138,12 @@ pub(crate) fn queries(mut section: Section<'_>) -> Queries {
         limits,
         in_flight_max: section.count("in_flight_max", COUNT_MAX).unwrap_or(base.in_flight_max),
         consistency_timeout: section.duration("consistency_timeout").unwrap_or(base.consistency_timeout),
+        delivery: section
+            .word(
+                "delivery",
+                &[("exactly_once", Delivery::ExactlyOnce), ("at_least_once", Delivery::AtLeastOnce)],
+            )
+            .unwrap_or(base.delivery),
     };
     section.finish();
     queries

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use freshet_operators::admit::{EndOffsets, admit};
 use freshet_operators::connect::Connector;
-use freshet_operators::connect::{Sink, Source};
+use freshet_operators::connect::Source;
 use freshet_operators::consume::{
     Budget, Consumed, DocumentConsumer, QueryConsumer, consume_documents, consume_queries,
 };
@@ -32,13 +32,13 @@ use freshet_operators::gather::{Executions, answer, gather, start};
 use freshet_operators::index::{IndexError, Time};
 use freshet_operators::message::{AnswerRecord, Binding, DeadLetter, Statistic};
 use freshet_operators::plan::plan;
-use freshet_operators::produce::{Offsets, Producer, produce};
+use freshet_operators::produce::{Delivery, Offsets, Producer, produce};
 use freshet_operators::shard::{Indexing, Round, Shards, SharedShards, index, serve};
 use freshet_operators::snapshot::Snapshots;
 use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
 use freshet_operators::upsert::{DocumentState, SplitText, upsert};
 use freshet_operators::wake::LateWake;
-use freshet_schemas::{Offset, Partition};
+use freshet_schemas::{AsOf, Offset, Partition};
 use timely::dataflow::operators::{Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
@@ -57,8 +57,12 @@ pub struct Ends {
     pub letters_written: BTreeMap<Partition, Offset>,
     /// Queries of this worker's partitions.
     pub queries: Option<Box<dyn Source>>,
-    /// Where answers and dead letters go.
-    pub sink: Box<dyn Sink>,
+    /// How answers and dead letters are written.
+    pub delivery: Delivery,
+    /// Queries that earlier runs have answered, and what is to be done.
+    pub offsets: Offsets,
+    /// What answers of earlier runs reflect.
+    pub floor: AsOf,
     /// Wakes of the queries' source and of the sink.
     pub wakes: (LateWake, LateWake),
     /// The shards of this worker, as they were restored, or empty.
@@ -94,11 +98,14 @@ pub fn build(
     ends: Ends,
     control: &Arc<Control>,
 ) -> Result<Running, IndexError> {
-    let Ends { connector, documents, start, letters_written, queries, sink, wakes, shards, snapshots } = ends;
+    let Ends {
+        connector, documents, start, letters_written, queries, delivery, offsets, floor, wakes, ..
+    } = ends;
+    let (shards, snapshots) = (ends.shards, ends.snapshots);
     let restored = Restored { states: shards.states()?, statistics: shards.statistics() };
     let running = Running {
         applied: ProbeHandle::new(),
-        offsets: Rc::default(),
+        offsets: Rc::new(RefCell::new(offsets)),
         unsettled: Rc::default(),
         bindings: Rc::default(),
         shards: Rc::new(RefCell::new(shards)),
@@ -131,7 +138,7 @@ pub fn build(
         };
         let topics = &setup.config.topics;
         let producer = Producer {
-            sink,
+            delivery,
             answers: topics.answers.clone(),
             query_letters: format!("{}{DEAD_LETTER_SUFFIX}", topics.queries),
             offsets: Rc::clone(&running.offsets),
@@ -141,7 +148,7 @@ pub fn build(
             control: Arc::clone(control),
         };
         let ends = EndOffsets { connector, topic: topics.documents.clone() };
-        answers(scope, setup, queries, ends, ingested, producer, &running, control);
+        answers(scope, setup, queries, (ends, floor), ingested, producer, &running, control);
     });
     Ok(running)
 }
@@ -207,7 +214,7 @@ fn answers<'scope>(
     scope: Scope<'scope, Time>,
     setup: &Setup,
     consumer: QueryConsumer,
-    ends: EndOffsets,
+    (ends, floor): (EndOffsets, AsOf),
     ingested: Ingested<'scope>,
     producer: Producer,
     running: &Running,
@@ -220,7 +227,7 @@ fn answers<'scope>(
     let (queries, undecoded) = decode_queries(records, limits, dead.clone());
     let planned = plan(queries, setup.plans(), dead);
     let timeout = setup.config.queries.consistency_timeout;
-    let (admitted, late) = admit(planned.queries, bindings, applied, ends, timeout);
+    let (admitted, late) = admit(planned.queries, bindings, applied, ends, floor, timeout);
     let (prepared, failed) = embed_queries(admitted, setup.fields.clone(), setup.service.clone());
     let scoring = setup.fields.iter().map(|field| field.spec.scoring).collect();
     let weighed = weigh(prepared, statistics, scoring);

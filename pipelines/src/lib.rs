@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod dataflow;
+mod delivery;
 pub mod eval;
 pub mod overlay;
 pub mod render;

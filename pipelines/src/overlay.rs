@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freshet_operators::connect::{ConnectError, Connector, Memory, Sink, Source, Wake};
+use freshet_operators::connect::{
+    ConnectError, Connector, Memory, Progress, Sink, Source, TransactionWriter, Wake,
+};
 use freshet_schemas::{Offset, Partition};
 
 /// Reads `topic` from `under`; all other topics, and everything written, are in `over`.
@@ -55,6 +57,13 @@ impl Connector for Overlay {
         wake: Wake,
     ) -> Result<Box<dyn Source>, ConnectError> {
         self.of(topic).source(topic, partitions, start, wake)
+    }
+
+    fn transactions(
+        &self,
+        topic: &str,
+    ) -> Result<(BTreeMap<Partition, Progress>, Box<dyn TransactionWriter>), ConnectError> {
+        self.over.transactions(topic)
     }
 
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {

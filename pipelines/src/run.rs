@@ -14,12 +14,14 @@ use freshet_operators::connect::{ConnectError, Connector};
 use freshet_operators::control::Control;
 use freshet_operators::decode::DEAD_LETTER_SUFFIX;
 use freshet_operators::message::Binding;
+use freshet_operators::produce::{Delivery, Each};
 use freshet_operators::snapshot::{SnapshotError, Snapshots};
 use freshet_operators::wake::LateWake;
 use freshet_schemas::{Offset, Partition};
 use timely::worker::Worker;
 
 use crate::dataflow::{self, Ends, Running};
+use crate::delivery::ExactlyOnce;
 use crate::restore::{self, Restored};
 use crate::setup::Setup;
 
@@ -74,6 +76,8 @@ struct Shared {
     queries_end: Offsets,
     documents_committed: Offsets,
     queries_start: Offsets,
+    /// Where answers are written together with the progress of their queries.
+    exactly: Option<ExactlyOnce>,
     restored: Restored,
     snapshots: Option<Arc<Snapshots>>,
     votes: AtomicUsize,
@@ -101,6 +105,12 @@ pub fn run(
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
     let partitions = connector.prepare(&[&topics.documents, &topics.queries], &outputs)?;
     let workers = setup.config.pipeline.workers.get();
+    // First of all: it makes an end of what another process of this name is doing.
+    let exactly = ExactlyOnce::recover(&setup.config, &*connector)?;
+    let queries_start = match &exactly {
+        Some(exactly) => exactly.next(),
+        None => connector.committed(&topics.queries)?,
+    };
     let documents_end = connector.end_offsets(&topics.documents)?;
     let (restored, snapshots) = restore::restore(&setup, workers, &documents_end)?;
     let shared = Arc::new(Shared {
@@ -109,7 +119,8 @@ pub fn run(
         snapshots: snapshots.map(Arc::new),
         queries_end: connector.end_offsets(&topics.queries)?,
         documents_committed: connector.committed(&topics.documents)?,
-        queries_start: connector.committed(&topics.queries)?,
+        queries_start,
+        exactly,
         setup,
         connector,
         control: Arc::clone(control),
@@ -189,7 +200,12 @@ fn open(worker: &Worker, shared: &Shared) -> Result<Ends, Box<dyn std::error::Er
         start: documents.iter().map(|partition| (*partition, start(partition))).collect(),
         letters_written: shared.documents_committed.clone(),
         queries: source(&topics.queries, &queries, &shared.queries_start, wakes.0.wake())?,
-        sink: connector.sink(wakes.1.wake())?,
+        delivery: match &shared.exactly {
+            Some(exactly) => exactly.delivery(&queries, wakes.1.wake()),
+            None => Delivery::Each(Each::new(connector.sink(wakes.1.wake())?)),
+        },
+        offsets: shared.exactly.as_ref().map(|exactly| exactly.offsets(&queries)).unwrap_or_default(),
+        floor: shared.exactly.as_ref().map(|exactly| exactly.floor.clone()).unwrap_or_default(),
         connector: Arc::clone(connector),
         wakes,
     })
@@ -315,7 +331,10 @@ impl Keeper {
         let changed =
             [(&topics.documents, &now.0, &self.committed.0), (&topics.queries, &now.1, &self.committed.1)];
         for (topic, next, before) in changed {
+            // Exactly once: committed with the answers.
+            let with_answers = shared.exactly.is_some() && *topic == topics.queries;
             if next != before
+                && !with_answers
                 && !next.is_empty()
                 && let Some(sender) = &commits.sender
             {

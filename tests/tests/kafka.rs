@@ -13,7 +13,7 @@ use freshet_tests::drive::{self, LIMIT, query_record, timeless};
 use freshet_tests::script;
 
 /// The broker of the test run. Without one a test is skipped by name; on CI it fails.
-fn broker(test: &str) -> Option<String> {
+pub(crate) fn broker(test: &str) -> Option<String> {
     let address = std::env::var("KAFKA_BOOTSTRAP_SERVERS").ok();
     if address.is_none() {
         assert!(std::env::var_os("CI").is_none(), "{test}: KAFKA_BOOTSTRAP_SERVERS is not set");
@@ -22,7 +22,7 @@ fn broker(test: &str) -> Option<String> {
     address
 }
 
-fn kafka(bootstrap_servers: &str, create_topics: bool) -> ConnectorConfig {
+pub(crate) fn kafka(bootstrap_servers: &str, create_topics: bool) -> ConnectorConfig {
     ConnectorConfig::Kafka(Kafka {
         bootstrap_servers: bootstrap_servers.to_owned(),
         create_topics,
@@ -33,7 +33,7 @@ fn kafka(bootstrap_servers: &str, create_topics: bool) -> ConnectorConfig {
 }
 
 /// A name that no other test or run uses.
-fn unique(name: &str) -> String {
+pub(crate) fn unique(name: &str) -> String {
     format!("{name}-{}-{}", std::process::id(), freshet_operators::clock::now_us())
 }
 
@@ -49,7 +49,7 @@ fn config(workers: usize) -> freshet_config::Config {
 }
 
 /// Writes records and waits until all are settled.
-fn write(connector: &dyn Connector, topic: &str, records: Vec<Record>) {
+pub(crate) fn write(connector: &dyn Connector, topic: &str, records: Vec<Record>) {
     let mut sink = connector.sink(Arc::new(|| {})).unwrap();
     let (deadline, count) = (Instant::now() + LIMIT, records.len());
     let mut settled = 0;

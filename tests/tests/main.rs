@@ -4,6 +4,7 @@
 mod bad_input;
 mod budget;
 mod documents;
+mod exactly_once;
 mod filters;
 mod freshness;
 mod kafka;

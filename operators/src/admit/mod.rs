@@ -7,6 +7,9 @@
 //! ```
 //! `latest` never waits. `strong` asks a thread of its own for the ends of the documents topic, then waits like a query
 //! that names offsets. Nobody waits longer than the configured timeout: then it is an error answer.
+//!
+//! After a restart every query waits until the indexes have reached the floor: what answers of earlier runs have
+//! reflected. No answer goes back in time. The timeout counts from there, since the floor is reached for certain.
 
 mod ledger;
 mod strong;
@@ -17,7 +20,7 @@ pub use strong::EndOffsets;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use freshet_schemas::{Consistency, Fault, FaultCode, Offset, Partition};
+use freshet_schemas::{AsOf, Consistency, Fault, FaultCode, Offset, Partition};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -44,6 +47,7 @@ pub fn admit<'scope>(
     bindings: StreamVec<'scope, Time, Binding>,
     applied: StreamVec<'scope, Time, ()>,
     ends: EndOffsets,
+    floor: AsOf,
     timeout: Duration,
 ) -> (StreamVec<'scope, Time, AdmittedQuery>, StreamVec<'scope, Time, AnswerRecord>) {
     let scope = queries.scope();
@@ -64,6 +68,7 @@ pub fn admit<'scope>(
     builder.build(move |_| {
         let mut ledger = Ledger::default();
         let mut waiting: Vec<Waiting> = Vec::new();
+        let mut below_floor = !floor.is_empty();
         move |frontiers| {
             bindings_in.for_each(|cap, data| data.drain(..).for_each(|b| ledger.bind(*cap.time(), b)));
             applied_in.for_each(|_, _| {});
@@ -91,10 +96,16 @@ pub fn admit<'scope>(
             let closed = ledger.newest_closed(open(1).min(open(2)));
             let as_of = ledger.as_of(closed);
             let now = Instant::now();
+            if below_floor && Ledger::covers(&as_of, &floor) {
+                below_floor = false;
+                waiting.iter_mut().for_each(|query| query.deadline = now + timeout);
+            }
             for query in std::mem::take(&mut waiting) {
                 // Bindings may reach this worker after the progress of the indexes did.
                 let known = closed >= *query.capabilities.0.time();
-                if known && query.needs.as_ref().is_some_and(|needs| Ledger::covers(&as_of, needs)) {
+                if below_floor {
+                    waiting.push(query);
+                } else if known && query.needs.as_ref().is_some_and(|needs| Ledger::covers(&as_of, needs)) {
                     let cap = query.capabilities.0.delayed(&closed);
                     let admitted = AdmittedQuery { planned: query.query, time: closed, as_of: as_of.clone() };
                     admitted_out.activate().session(&cap).give(admitted);
@@ -106,7 +117,9 @@ pub fn admit<'scope>(
                 }
             }
             ledger.compact(frontiers[0].frontier().first().copied().map_or(closed, |t| t.min(closed)));
-            if let Some(next) = waiting.iter().map(|w| w.deadline).min() {
+            if below_floor {
+                // Progress of the indexes wakes this operator.
+            } else if let Some(next) = waiting.iter().map(|w| w.deadline).min() {
                 activator.activate_after(next.saturating_duration_since(now));
             }
         }

@@ -26,6 +26,9 @@ macro_rules! contract {
             resumes_from_committed, starts_anywhere, commits_of_topics_are_apart, wakes_for_new_records,
             reads_with_many_sources, reads_no_partitions, settles_every_token_once, bounds_unsettled_tokens,
             follows_while_written);
+        crate::connect::contract::contract!(@ $fixture;
+            writes_records_with_progress, a_writer_that_is_dropped_leaves_all_or_nothing,
+            commits_without_progress_replace_it, many_workers_write_in_order);
     };
     (@ $fixture:expr; $($check:ident),* $(,)?) => {
         $(#[test]
@@ -37,6 +40,8 @@ macro_rules! contract {
     };
 }
 pub(super) use contract;
+
+pub(super) use super::contract_transactions::*;
 
 fn numbered(count: usize) -> impl Iterator<Item = Record> {
     (0..count).map(|n| record(&format!("key-{}", n % 7), &format!(r#"{{"id":"key-{}","n":{n}}}"#, n % 7)))

@@ -12,7 +12,9 @@ use freshet_schemas::{Offset, Partition, Record};
 
 use super::budget::Budget;
 use super::partitioner::partition_of;
-use super::{ConnectError, Connector, Polled, Sink, Source, Wake, lock};
+use super::{
+    Batch, ConnectError, Connector, Entry, Polled, Progress, Sink, Source, TransactionWriter, Wake, lock,
+};
 
 /// Most tokens a sink keeps before its caller takes them with [`Sink::settled`].
 const SETTLED_MAX: usize = 4096;
@@ -43,6 +45,8 @@ struct State {
 struct Topic {
     partitions: Vec<Log>,
     committed: BTreeMap<Partition, Offset>,
+    /// Beside the committed offsets.
+    metadata: BTreeMap<Partition, String>,
     /// Of open sources, by their number.
     wakes: BTreeMap<u64, Wake>,
     /// Partition of the next record without a key.
@@ -58,7 +62,13 @@ struct Log {
 
 impl Default for Topic {
     fn default() -> Self {
-        Self { partitions: vec![Log::default()], committed: BTreeMap::new(), wakes: BTreeMap::new(), turn: 0 }
+        Self {
+            partitions: vec![Log::default()],
+            committed: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            turn: 0,
+        }
     }
 }
 
@@ -237,7 +247,10 @@ impl Connector for Memory {
     }
 
     fn commit(&self, topic: &str, next: &BTreeMap<Partition, Offset>) -> Result<(), ConnectError> {
-        self.change(topic, |topic| topic.committed.extend(next));
+        self.change(topic, |topic| {
+            topic.committed.extend(next);
+            topic.metadata.retain(|partition, _| !next.contains_key(partition));
+        });
         Ok(())
     }
 
@@ -269,6 +282,20 @@ impl Connector for Memory {
             positions,
             turn: 0,
         }))
+    }
+
+    fn transactions(
+        &self,
+        topic: &str,
+    ) -> Result<(BTreeMap<Partition, Progress>, Box<dyn TransactionWriter>), ConnectError> {
+        let mut state = lock(&self.shared.state);
+        let entry = topic_mut(&mut state, topic);
+        let progress = entry.committed.iter().map(|(partition, next)| {
+            let metadata = entry.metadata.get(partition).map_or("", String::as_str);
+            (*partition, Progress::recover(topic, *partition, *next, metadata))
+        });
+        let progress = progress.collect();
+        Ok((progress, Box::new(MemoryWriter { memory: self.clone(), topic: topic.to_owned() })))
     }
 
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {
@@ -314,6 +341,35 @@ impl Drop for MemorySource {
         if let Some(topic) = lock(&self.shared.state).topics.get_mut(&self.topic) {
             topic.wakes.remove(&self.number);
         }
+    }
+}
+
+/// Writes all of a transaction under one lock.
+struct MemoryWriter {
+    memory: Memory,
+    topic: String,
+}
+
+impl TransactionWriter for MemoryWriter {
+    fn write(&mut self, batch: &mut Batch, _: &dyn Fn(Duration) -> bool) -> Result<(), ConnectError> {
+        let mut state = lock(&self.memory.shared.state);
+        state.version += 1;
+        let mut wakes = BTreeMap::new();
+        for Entry { topic, record, .. } in batch.entries.drain(..) {
+            let topic = topic_mut(&mut state, &topic);
+            let partition = topic.partition_for(record.key.as_deref());
+            append(topic.log_mut(partition), partition, record);
+            wakes.extend(topic.wakes.iter().map(|(number, wake)| (*number, Arc::clone(wake))));
+        }
+        let topic = topic_mut(&mut state, &self.topic);
+        for (partition, progress) in &batch.progress {
+            topic.committed.insert(*partition, progress.next());
+            topic.metadata.insert(*partition, progress.to_metadata());
+        }
+        drop(state);
+        self.memory.shared.changed.notify_all();
+        wakes.values().for_each(|wake| wake());
+        Ok(())
     }
 }
 

@@ -6,9 +6,13 @@ mod inbox;
 mod kafka;
 mod memory;
 mod partitioner;
+mod progress;
+mod transactions;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_transactions;
 #[cfg(test)]
 mod testing;
 
@@ -20,6 +24,8 @@ use freshet_schemas::{Offset, Partition, Record};
 pub use files::{Files, FilesLock};
 pub use kafka::Kafka;
 pub use memory::Memory;
+pub use progress::{Progress, raise};
+pub use transactions::{Batch, Entry, TransactionSink, TransactionWriter, Transactions};
 
 /// Called from any thread when a source has something new or a sink has made progress.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -95,7 +101,14 @@ pub trait Connector: Send + Sync {
         start: &BTreeMap<Partition, Offset>,
         wake: Wake,
     ) -> Result<Box<dyn Source>, ConnectError>;
-    /// Opens a writer.
+    /// Takes the pipeline's group over: whoever wrote transactions for it before can do so no more, and what it left
+    /// unfinished is undone or finished. Returns how far the queries of a topic are answered, and the writer of
+    /// records and that progress, for [`Transactions::start`].
+    fn transactions(
+        &self,
+        topic: &str,
+    ) -> Result<(BTreeMap<Partition, Progress>, Box<dyn TransactionWriter>), ConnectError>;
+    /// Opens a writer of records without progress.
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError>;
 }
 

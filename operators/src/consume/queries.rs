@@ -90,13 +90,11 @@ pub fn consume_queries<'scope>(
 impl QueryConsumer {
     fn poll(&mut self) -> Vec<Record> {
         let mut offsets = self.offsets.borrow_mut();
-        let room = self.in_flight_max.saturating_sub(offsets.in_flight());
+        let room = self.in_flight_max.saturating_sub(offsets.in_flight()).min(offsets.room());
         let Some(source) = self.source.as_mut().filter(|_| room > 0) else { return Vec::new() };
         match source.poll(room, QUERY_BYTES_MAX) {
-            Ok(polled) => {
-                for record in &polled.records {
-                    offsets.read(record.partition, record.offset);
-                }
+            Ok(mut polled) => {
+                polled.records.retain(|record| offsets.read(record.partition, record.offset));
                 offsets.advance(&polled.positions);
                 polled.records
             }

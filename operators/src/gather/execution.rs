@@ -10,6 +10,9 @@ use crate::message::{AnswerRecord, ShardReply, ShardRequest, Task, TaskReply};
 use crate::plan::{Plan, Stage, Work};
 use crate::stats::WeighedQuery;
 
+/// Name of the documents in `as_of` of an answer, whatever their topic is called.
+pub const DOCUMENTS: &str = "documents";
+
 /// A hit in the global list of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
@@ -163,7 +166,7 @@ impl Execution {
         let answer = Answer {
             id: planned.query.id.clone(),
             points,
-            as_of: BTreeMap::from([("documents".to_owned(), self.query.admitted.as_of.clone())]),
+            as_of: BTreeMap::from([(DOCUMENTS.to_owned(), self.query.admitted.as_of.clone())]),
             time: Some(self.query.admitted.time),
             took_seconds: 0.0,
             error: None,

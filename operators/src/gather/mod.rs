@@ -10,7 +10,7 @@
 
 mod execution;
 
-pub use execution::{Execution, Ranked};
+pub use execution::{DOCUMENTS, Execution, Ranked};
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,11 +1,15 @@
 //! Answers and dead letters → topics. Both go back to the worker that read the record, which settles and commits it.
 //!
 //! Order: an answer is handed to the sink as it comes; a full sink keeps the rest here, bounded by the queries in
-//! flight and the documents' budget. Offsets of queries are committed when the answers before them are written.
+//! flight and the documents' budget. Exactly once: the progress of the queries is handed over with their answers, and
+//! both are written in one transaction. At least once: offsets of queries are committed when the answers before them
+//! are written.
 
 mod offsets;
+mod together;
 
 pub use offsets::Offsets;
+pub use together::Together;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -13,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freshet_schemas::{Answer, Fault, FaultCode, Headers, Record};
+use freshet_schemas::{Answer, AsOf, Fault, FaultCode, Headers, Record};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -21,6 +25,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use crate::clock;
 use crate::connect::Sink;
 use crate::control::Control;
+use crate::gather::DOCUMENTS;
 use crate::index::Time;
 use crate::message::{AnswerRecord, DeadLetter, Origin};
 use crate::plan::error_answer;
@@ -28,8 +33,8 @@ use crate::wake::LateWake;
 
 /// What the operator needs to write.
 pub struct Producer {
-    /// Where records go.
-    pub sink: Box<dyn Sink>,
+    /// How records are written.
+    pub delivery: Delivery,
     /// Answers topic.
     pub answers: String,
     /// Dead-letter topic of the queries: settles the query.
@@ -46,6 +51,34 @@ pub struct Producer {
     pub control: Arc<Control>,
 }
 
+/// How records are written.
+pub enum Delivery {
+    /// At least once: each by itself; offsets are committed later.
+    Each(Each),
+    /// Exactly once: with the progress of the queries.
+    Together(Together),
+}
+
+/// Writes records one by one.
+pub struct Each {
+    sink: Box<dyn Sink>,
+    sent: BTreeMap<u64, Outgoing>,
+    token: u64,
+}
+
+impl Each {
+    /// Writes to a sink.
+    pub fn new(sink: Box<dyn Sink>) -> Self {
+        Self { sink, sent: BTreeMap::new(), token: 0 }
+    }
+}
+
+impl Delivery {
+    fn is_together(&self) -> bool {
+        matches!(self, Self::Together(_))
+    }
+}
+
 /// A record between this operator and its topic.
 struct Outgoing {
     topic: String,
@@ -54,6 +87,8 @@ struct Outgoing {
     settles: Option<Origin>,
     /// Id of the answered query; `None` for a dead letter or a second attempt.
     answers: Option<String>,
+    /// What an answer reflects.
+    as_of: AsOf,
 }
 
 /// Writes answers and dead letters.
@@ -71,31 +106,14 @@ pub fn produce<'scope>(
     let mut letters = builder.new_input(letters, Exchange::new(|l: &DeadLetter| l.origin.worker as u64));
     builder.build_reschedule(move |_| {
         let mut queue: VecDeque<Outgoing> = VecDeque::new();
-        let mut sent: BTreeMap<u64, Outgoing> = BTreeMap::new();
-        let mut token = 0;
         let mut next_look = Instant::now();
         move |_frontiers| {
             answers.for_each(|_, data| queue.extend(data.drain(..).map(|a| producer.answer(a))));
             letters.for_each(|_, data| queue.extend(data.drain(..).map(|l| producer.letter(l))));
-            while let Some(outgoing) = queue.pop_front() {
-                // The sink gives back what it cannot take; what is under way is remembered for a refusal.
-                match producer.sink.send(&outgoing.topic, outgoing.record.clone(), token) {
-                    Ok(()) => {
-                        sent.insert(token, outgoing);
-                        token += 1;
-                    }
-                    Err(_) => {
-                        queue.push_front(outgoing);
-                        break;
-                    }
-                }
-            }
-            for (token, fate) in producer.sink.settled() {
-                let Some(outgoing) = sent.remove(&token) else { continue };
-                queue.extend(producer.settle(outgoing, fate));
-            }
-            *producer.unsettled.borrow_mut() = queue.len() + sent.len();
-            let waiting = !(queue.is_empty() && sent.is_empty());
+            let unsettled = producer.write(&mut queue);
+            *producer.unsettled.borrow_mut() = queue.len() + unsettled;
+            // Progress without records, such as over what is no query, is looked after too.
+            let waiting = !queue.is_empty() || unsettled > 0 || producer.delivery.is_together();
             let now = Instant::now();
             if waiting && now >= next_look {
                 next_look = now + producer.tick;
@@ -109,14 +127,43 @@ pub fn produce<'scope>(
 impl Producer {
     fn answer(&self, answer: AnswerRecord) -> Outgoing {
         let took_us = clock::now_us().saturating_sub(answer.read_at_us);
-        let record = answer_record(&answer.id, &answer.answer, took_us, answer.headers);
+        let (record, as_of) = answer_record(&answer.id, &answer.answer, took_us, answer.headers);
         let topic = self.answers.clone();
-        Outgoing { topic, record, settles: Some(answer.origin), answers: Some(answer.id) }
+        Outgoing { topic, record, settles: Some(answer.origin), answers: Some(answer.id), as_of }
     }
 
     fn letter(&self, letter: DeadLetter) -> Outgoing {
         let settles = (letter.topic == self.query_letters).then_some(letter.origin);
-        Outgoing { topic: letter.topic, record: letter.record, settles, answers: None }
+        Outgoing { topic: letter.topic, record: letter.record, settles, answers: None, as_of: AsOf::new() }
+    }
+
+    /// Hands over what there is room for; returns how much is handed over and not known to be written.
+    fn write(&mut self, queue: &mut VecDeque<Outgoing>) -> usize {
+        let each = match &mut self.delivery {
+            Delivery::Together(together) => {
+                return together.write(queue, &self.offsets, &self.control);
+            }
+            Delivery::Each(each) => each,
+        };
+        while let Some(outgoing) = queue.pop_front() {
+            // The sink gives back what it cannot take; what is under way is remembered for a refusal.
+            match each.sink.send(&outgoing.topic, outgoing.record.clone(), each.token) {
+                Ok(()) => {
+                    each.sent.insert(each.token, outgoing);
+                    each.token += 1;
+                }
+                Err(_) => {
+                    queue.push_front(outgoing);
+                    break;
+                }
+            }
+        }
+        let settled = each.sink.settled().into_iter();
+        let settled: Vec<_> =
+            settled.filter_map(|(token, fate)| Some((each.sent.remove(&token)?, fate))).collect();
+        let unsettled = each.sent.len();
+        queue.extend(settled.into_iter().filter_map(|(outgoing, fate)| self.settle(outgoing, fate)));
+        unsettled
     }
 
     /// A written record settles its query. A refused answer is followed by an error answer; a refused dead letter, or a
@@ -129,14 +176,9 @@ impl Producer {
                 }
                 None
             }
-            (Err(reason), Some(id)) => {
-                let message = format!(
-                    "the answer of {} bytes could not be written: {reason}",
-                    outgoing.record.size_bytes()
-                );
-                let text = error_answer(&id, Fault::whole(FaultCode::NotWritten, message));
-                let record = answer_record(&id, &text, 0, outgoing.record.headers);
-                Some(Outgoing { topic: outgoing.topic, record, settles: outgoing.settles, answers: None })
+            (Err(reason), Some(_)) => {
+                let record = not_written(&outgoing.record, &reason);
+                Some(Outgoing { record, answers: None, ..outgoing })
             }
             (Err(reason), None) => {
                 let what = format!("record for topic \"{}\" could not be written: {reason}", outgoing.topic);
@@ -147,15 +189,24 @@ impl Producer {
     }
 }
 
-/// The record of an answer, with the time it took.
-fn answer_record(id: &str, answer: &[u8], took_us: u64, headers: Headers) -> Record {
+/// The error answer in the place of an answer that is refused.
+fn not_written(answer: &Record, reason: &str) -> Record {
+    let id = String::from_utf8_lossy(answer.key.as_deref().unwrap_or_default());
+    let message = format!("the answer of {} bytes could not be written: {reason}", answer.size_bytes());
+    let text = error_answer(&id, Fault::whole(FaultCode::NotWritten, message));
+    answer_record(&id, &text, 0, answer.headers.clone()).0
+}
+
+/// The record of an answer, with the time it took, and what it reflects.
+fn answer_record(id: &str, answer: &[u8], took_us: u64, headers: Headers) -> (Record, AsOf) {
     let mut answer = Answer::from_json(answer).expect("answers are written by this program");
     answer.took_seconds = Duration::from_micros(took_us).as_secs_f64();
-    Record {
+    let record = Record {
         partition: 0,
         offset: 0,
         key: Some(id.as_bytes().to_vec()),
         value: Some(answer.to_json()),
         headers,
-    }
+    };
+    (record, answer.as_of.remove(DOCUMENTS).unwrap_or_default())
 }

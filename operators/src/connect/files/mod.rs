@@ -4,7 +4,7 @@
 //! DIRECTORY/documents.jsonl     a topic; one line, one record (see `line`); offset = line number, partition 0
 //! DIRECTORY/queries.jsonl       followed as they grow
 //! DIRECTORY/answers.jsonl       appended to; readable at once, durable before it counts as written
-//! DIRECTORY/.offsets/NAME.json  next offsets of the pipeline NAME
+//! DIRECTORY/.offsets/NAME.json  next offsets of the pipeline NAME, and which queries it has answered
 //! DIRECTORY/.freshet.lock       held by a running pipeline
 //! ```
 //!
@@ -21,6 +21,7 @@ mod offsets;
 mod reader;
 mod sink;
 mod source;
+mod transactions;
 
 #[cfg(test)]
 mod line_tests;
@@ -31,7 +32,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use freshet_schemas::{Offset, Partition};
 
@@ -39,7 +40,8 @@ use self::offsets::Offsets;
 use self::reader::{LINE_BYTES_MAX, LineReader};
 use self::sink::FilesSink;
 use self::source::FilesSource;
-use super::{ConnectError, Connector, Sink, Source, Wake, lock};
+use self::transactions::FilesWriter;
+use super::{ConnectError, Connector, Progress, Sink, Source, TransactionWriter, Wake, lock};
 
 /// The one partition of a file.
 const PARTITION: Partition = 0;
@@ -49,7 +51,7 @@ const TOPIC_LENGTH_MAX: usize = 249;
 /// Topics in the JSON Lines files of a directory.
 pub struct Files {
     directory: PathBuf,
-    offsets: Offsets,
+    offsets: Arc<Offsets>,
     /// How far each topic's lines have been counted, so that counting again reads only what is new.
     counted: Mutex<BTreeMap<String, LineReader>>,
 }
@@ -65,7 +67,7 @@ impl Files {
     /// Topics of a directory, with the offsets of a group. Touches nothing yet.
     pub fn new(directory: impl Into<PathBuf>, group: &str) -> Self {
         let directory = directory.into();
-        let offsets = Offsets::new(&directory, group);
+        let offsets = Arc::new(Offsets::new(&directory, group));
         Self { directory, offsets, counted: Mutex::default() }
     }
 
@@ -146,6 +148,16 @@ impl Connector for Files {
                 Err(ConnectError::World { what, source: None, retry: false })
             }
         }
+    }
+
+    /// The directory's lock keeps others away, where it is taken.
+    fn transactions(
+        &self,
+        topic: &str,
+    ) -> Result<(BTreeMap<Partition, Progress>, Box<dyn TransactionWriter>), ConnectError> {
+        let progress = self.offsets.recover(topic)?;
+        let writer = FilesWriter::new(self.directory.clone(), Arc::clone(&self.offsets), topic);
+        Ok((progress, Box::new(writer)))
     }
 
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,6 +20,7 @@ use freshet_schemas::Record;
 
 use super::super::{ConnectError, Sink, Wake, lock};
 use super::reader::identity;
+use super::transactions::write_whole;
 use super::{io_error, line, sync_directory, topic_path};
 
 /// Records are given back while so many have been sent and their tokens not been taken.
@@ -27,7 +28,7 @@ const UNSETTLED_MAX: usize = 4096;
 /// Records are given back while so many bytes wait to be written.
 const BYTES_MAX: usize = 16 << 20;
 /// Time between two attempts to write to a full disk.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// Hands records to its thread.
 pub(super) struct FilesSink {
@@ -163,42 +164,26 @@ impl Writer {
                 batch.push(b'\n');
             }
             batch.extend_from_slice(lines);
-            self.write_whole(file, &path, &batch)?;
+            write_whole(file, &path, &batch, &|time| {
+                let state = lock(&self.queue.state);
+                let waited = self.queue.changed.wait_timeout_while(state, time, |state| !state.closed);
+                !waited.unwrap_or_else(PoisonError::into_inner).0.closed
+            })?;
             file.sync_data()
         })
         .map_err(fail)?;
         self.files.insert(topic.to_owned(), file);
         Ok(())
     }
+}
 
-    /// Writes all bytes: with one `write` unless the disk is full, then with more, once it is not.
-    fn write_whole(&self, file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut written = 0;
-        let mut told = false;
-        while written < bytes.len() {
-            match file.write(&bytes[written..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(length) => written += length,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::error!(path = %path.display(), %error, "cannot append; trying again until there is room");
-                    }
-                    let state = lock(&self.queue.state);
-                    let waited = self.queue.changed.wait_timeout_while(state, RETRY, |state| !state.closed);
-                    if waited.unwrap_or_else(PoisonError::into_inner).0.closed {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
+/// Whether there may be room later.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Opens a topic file for appending; creates it.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let known = path.exists();
     let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     if !known && let Some(folder) = path.parent() {
@@ -227,7 +212,7 @@ fn with_lock<R>(file: &mut File, work: impl FnOnce(&mut File) -> io::Result<R>) 
 }
 
 /// Whether the file's last line has no end: what is appended would become part of it.
-fn lacks_newline(file: &mut File) -> io::Result<bool> {
+pub(super) fn lacks_newline(file: &mut File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(false);
     }

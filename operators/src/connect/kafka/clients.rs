@@ -98,7 +98,8 @@ pub(super) struct Clients {
     /// `host:port`, for messages.
     pub(super) servers: String,
     properties: BTreeMap<String, String>,
-    group: String,
+    /// Named after the pipeline.
+    pub(super) group: String,
     pub(super) outage: Arc<Outage>,
 }
 

@@ -3,11 +3,13 @@
 //! ```text
 //! partitions ─▶ consumer ─▶ reading thread ─▶ inbox (bounded) ─▶ source, polled by a worker
 //! sink, fed by a worker ─▶ producer (bounded, idempotent) ─▶ partitions
+//! answers and their queries' progress ─▶ transactional producer ─▶ partitions and the group's coordinator, at once
 //! committed offsets ◀─▶ the group's coordinator, through a consumer that only commits
 //! ```
 //!
 //! - Partitions are assigned by hand: the group is named after the pipeline and holds committed offsets, so that
-//!   ordinary tools see the lag, but has no members. Two pipelines of one name must not run at a time.
+//!   ordinary tools see the lag, but has no members. Two pipelines of one name must not run at a time: the transactions
+//!   of the second end the first.
 //! - Readers see committed records only. Positions move over what is none (markers, aborted and compacted records).
 //! - Partitions that a topic gets while it is read are read after the next start.
 //! - Brokers that are away are waited for, with one warning per outage; sinks give records back meanwhile. Refused
@@ -20,6 +22,7 @@ mod commits;
 mod events;
 mod sink;
 mod source;
+mod transactions;
 
 #[cfg(test)]
 mod tests;
@@ -39,7 +42,8 @@ use self::clients::{Clients, Reports, Role};
 use self::commits::{CloseOnDrop, Commits};
 use self::sink::KafkaSink;
 use self::source::KafkaSource;
-use super::{ConnectError, Connector, Sink, Source, Wake, lock};
+use self::transactions::KafkaWriter;
+use super::{ConnectError, Connector, Progress, Sink, Source, TransactionWriter, Wake, lock};
 
 /// Time that brokers have to answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -104,13 +108,15 @@ impl Kafka {
         }
     }
 
-    /// Asks about all partitions of a topic until brokers answer for each.
-    fn ask(
+    /// Asks about all partitions of a topic until brokers answer for each; `take` makes an answer of an offset and its
+    /// metadata.
+    fn ask<T>(
         &self,
         what: &str,
         topic: &str,
         ask: impl Fn(TopicPartitionList, Duration) -> KafkaResult<TopicPartitionList>,
-    ) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
+        take: impl Fn(Partition, Offset, &str) -> T,
+    ) -> Result<BTreeMap<Partition, T>, ConnectError> {
         let partitions = self.partitions(topic)?;
         let answer = admin::until_answered(self.answer, |left| {
             let mut list = TopicPartitionList::new();
@@ -121,7 +127,8 @@ impl Kafka {
             for element in ask(list, left)?.elements() {
                 element.error()?;
                 if let rdkafka::Offset::Offset(offset) = element.offset() {
-                    offsets.insert(element.partition(), offset);
+                    let partition = element.partition();
+                    offsets.insert(partition, take(partition, offset, element.metadata()));
                 }
             }
             Ok(offsets)
@@ -185,10 +192,11 @@ impl Connector for Kafka {
     }
 
     fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
-        self.ask("the ends", topic, |mut list, left| {
+        let ask = |mut list: TopicPartitionList, left| {
             list.set_all_offsets(rdkafka::Offset::End)?;
             self.group.offsets_for_times(list, left)
-        })
+        };
+        self.ask("the ends", topic, ask, |_, offset, _| offset)
     }
 
     /// Waits for commits of this connector that are on their way.
@@ -199,7 +207,8 @@ impl Connector for Kafka {
             Err(error) => Err(error),
         };
         settled.map_err(|error| self.clients.error(&format!("commit offsets of \"{topic}\""), &error))?;
-        self.ask("the committed offsets", topic, |list, left| self.group.committed_offsets(list, left))
+        let ask = |list, left| self.group.committed_offsets(list, left);
+        self.ask("the committed offsets", topic, ask, |_, offset, _| offset)
     }
 
     /// Returns before the offsets are durable; an error is that of an earlier commit.
@@ -216,6 +225,19 @@ impl Connector for Kafka {
         wake: Wake,
     ) -> Result<Box<dyn Source>, ConnectError> {
         Ok(Box::new(KafkaSource::start(Arc::clone(&self.clients), topic, partitions, start, wake)?))
+    }
+
+    /// Ends what a process of the same pipeline has left open, and that process if it still runs: its next transaction
+    /// fails.
+    fn transactions(
+        &self,
+        topic: &str,
+    ) -> Result<(BTreeMap<Partition, Progress>, Box<dyn TransactionWriter>), ConnectError> {
+        let writer = KafkaWriter::start(&self.clients, &self.group, topic, self.answer)?;
+        let ask = |list, left| self.group.committed_offsets(list, left);
+        let recover = |partition, next, metadata: &str| Progress::recover(topic, partition, next, metadata);
+        let progress = self.ask("the committed offsets", topic, ask, recover)?;
+        Ok((progress, Box::new(writer)))
     }
 
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {

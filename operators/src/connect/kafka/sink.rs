@@ -125,7 +125,7 @@ impl Drop for KafkaSink {
     }
 }
 
-fn headers_of(record: &Record) -> Option<OwnedHeaders> {
+pub(super) fn headers_of(record: &Record) -> Option<OwnedHeaders> {
     if record.headers.is_empty() {
         return None;
     }

@@ -100,6 +100,8 @@ impl Fixture for Broker {
 
 contract!(Broker::get());
 
+mod transactions;
+
 fn why(error: &ConnectError) -> (String, bool) {
     match error {
         ConnectError::World { what, retry, .. } => (what.clone(), *retry),

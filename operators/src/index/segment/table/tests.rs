@@ -12,14 +12,22 @@ use super::*;
 use crate::index::payload::{PayloadField, PayloadKind};
 use crate::index::rows::{RowSet, Search};
 use crate::index::segment::{AnyVector, Marks, NewVersion, Restored, Segment, SegmentSpec, Source, Version};
-use crate::index::{FieldSpec, Metric, Probe, RowVector, Scoring, Time, TokenMatrix};
+use crate::index::{FieldSpec, Metric, Probe, RowVector, Scoring, Time, TokenCoding, TokenMatrix};
 
 const SIZE: usize = 3;
 
 fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
     let scoring = if name == "bm25" { Scoring::Bm25 { k1: 1.2, b: 0.75 } } else { Scoring::Dot };
     let factory = "HNSW16,SQ8".to_owned();
-    FieldSpec { name: name.to_owned(), kind, size, scoring, metric: Metric::Dot, factory }
+    FieldSpec {
+        name: name.to_owned(),
+        kind,
+        size,
+        scoring,
+        metric: Metric::Dot,
+        factory,
+        coding: TokenCoding::Int8,
+    }
 }
 
 /// All kinds, some by names that are taken.

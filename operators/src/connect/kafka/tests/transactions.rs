@@ -1,0 +1,129 @@
+//! What is particular to Kafka's transactions: fencing, what a dead process left open, refusals, brokers that are away.
+
+use std::time::{Duration, Instant};
+
+use super::super::super::contract_transactions::{entry, progress, settle};
+use super::super::super::{Batch, Entry, Progress, Transactions};
+use super::*;
+
+fn replacement(record: &Record, reason: &str) -> Record {
+    Record { value: Some(format!("refused: {reason}").into_bytes()), ..record.clone() }
+}
+
+#[test]
+fn a_second_process_ends_the_first() {
+    let Some(broker) = Broker::get() else { return };
+    let (queries, answers) = (broker.create(1), broker.create(1));
+    let first = broker.kafka(&[]);
+    let transactions = Transactions::start(first.transactions(&queries).unwrap().1).unwrap();
+    let signal = Signal::new();
+    let mut sink = transactions.sink(signal.wake());
+    let batch = |key: &str, upto| Batch {
+        entries: vec![entry(&answers, record(key, "{}"))],
+        progress: BTreeMap::from([(0, progress(upto, &[]))]),
+    };
+    sink.send(batch("a", 1));
+    settle(&sink, &signal).unwrap();
+
+    let second = broker.kafka(&[]);
+    let (recovered, writer) = second.transactions(&queries).unwrap();
+    assert_eq!(recovered, BTreeMap::from([(0, progress(1, &[]))]));
+    sink.send(batch("zombie", 2));
+    let why = settle(&sink, &signal).unwrap_err();
+    assert!(why.contains("another process runs under the pipeline name"), "{why}");
+
+    let later = Transactions::start(writer).unwrap();
+    let mut sink = later.sink(signal.wake());
+    sink.send(batch("b", 2));
+    settle(&sink, &signal).unwrap();
+    assert_eq!(keys(&read_all(&second, &answers)), ["a", "b"]);
+}
+
+#[test]
+fn what_a_dead_process_left_open_is_aborted_at_once() {
+    let Some(broker) = Broker::get() else { return };
+    let (queries, answers) = (broker.create(1), broker.create(1));
+    let kafka = broker.kafka(&[]);
+    // As a process does that is killed before it commits.
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &broker.servers).set("transactional.id", &broker.group);
+    let dead: BaseProducer = config.create().unwrap();
+    dead.init_transactions(LIMIT).unwrap();
+    dead.begin_transaction().unwrap();
+    send(&dead, &answers, "left");
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(&queries, 0, rdkafka::Offset::Offset(7)).unwrap();
+    let group = kafka.group.group_metadata().unwrap();
+    dead.send_offsets_to_transaction(&offsets, &group, LIMIT).unwrap();
+
+    let begun = Instant::now();
+    let (recovered, writer) = kafka.transactions(&queries).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20), "does not wait for the transaction to time out");
+    assert_eq!(recovered, BTreeMap::new());
+    let transactions = Transactions::start(writer).unwrap();
+    let signal = Signal::new();
+    let mut sink = transactions.sink(signal.wake());
+    let progress = BTreeMap::from([(0, Progress::before(1))]);
+    sink.send(Batch { entries: vec![entry(&answers, record("answer", "{}"))], progress });
+    settle(&sink, &signal).unwrap();
+    assert_eq!(keys(&read_all(&kafka, &answers)), ["answer"]);
+}
+
+#[test]
+fn a_refused_record_is_replaced_and_the_others_are_written_once() {
+    let Some(broker) = Broker::get() else { return };
+    let (queries, answers) = (broker.create(1), broker.create(1));
+    // Larger than the client takes, and larger than the broker takes.
+    for properties in [&[][..], &[("message.max.bytes", "5000000"), ("compression.type", "none")]] {
+        let kafka = broker.kafka(properties);
+        let (recovered, writer) = kafka.transactions(&queries).unwrap();
+        let transactions = Transactions::start(writer).unwrap();
+        let signal = Signal::new();
+        let mut sink = transactions.sink(signal.wake());
+        let sizes = [2, 2_000_000, 2, 1_500_000, 2];
+        let entries = sizes.iter().enumerate().map(|(number, size)| Entry {
+            instead: Some(replacement),
+            ..entry(&answers, record(&number.to_string(), &"x".repeat(*size)))
+        });
+        let upto = recovered.get(&0).map_or(0, |progress| progress.upto) + 5;
+        let progress = BTreeMap::from([(0, progress(upto, &[]))]);
+        sink.send(Batch { entries: entries.collect(), progress: progress.clone() });
+        settle(&sink, &signal).unwrap();
+        assert_eq!(kafka.transactions(&queries).unwrap().0, progress);
+    }
+    let read = read_all(&broker.kafka(&[]), &answers);
+    assert_eq!(keys(&read), ["0", "1", "2", "3", "4", "0", "1", "2", "3", "4"]);
+    for (number, record) in read.iter().enumerate() {
+        let value = String::from_utf8(record.value.clone().unwrap()).unwrap();
+        let refused = value.starts_with("refused: ") && value.contains("MessageSizeTooLarge");
+        assert_eq!(refused, number % 5 % 2 == 1, "record {number}: {value}");
+    }
+}
+
+#[test]
+fn a_record_that_nothing_stands_in_for_ends_the_run() {
+    let Some(broker) = Broker::get() else { return };
+    let (queries, answers) = (broker.create(1), broker.create(1));
+    let kafka = broker.kafka(&[]);
+    let transactions = Transactions::start(kafka.transactions(&queries).unwrap().1).unwrap();
+    let signal = Signal::new();
+    let mut sink = transactions.sink(signal.wake());
+    let entries = vec![
+        entry(&answers, record("small", "{}")),
+        entry(&answers, record("large", &"x".repeat(2_000_000))),
+    ];
+    sink.send(Batch { entries, progress: BTreeMap::from([(0, Progress::before(2))]) });
+    let why = settle(&sink, &signal).unwrap_err();
+    assert!(why.contains("MessageSizeTooLarge"), "{why}");
+    assert_eq!(read_all(&kafka, &answers), []);
+    assert_eq!(kafka.transactions(&queries).unwrap().0, BTreeMap::new());
+}
+
+/// Port 1 of this machine, where nothing listens.
+#[test]
+fn transactions_need_a_broker_to_begin() {
+    let kafka =
+        Kafka::answering_within(&settings("127.0.0.1:1", &[]), "group", Duration::from_millis(300)).unwrap();
+    let (what, retry) = why(&kafka.transactions("queries").err().unwrap());
+    assert!(what.contains("127.0.0.1:1") && retry, "{what}");
+}

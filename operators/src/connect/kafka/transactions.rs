@@ -1,0 +1,364 @@
+//! Writes records and the progress of queries in transactions of the one transactional producer of a pipeline.
+//!
+//! ```text
+//! begin ─▶ records, offsets with metadata ─▶ all delivered? ─▶ commit ─▶ settled
+//!   ▲                                           │ refused: its replacement takes the record's place
+//!   └──────────── abort, pause ◀────────────────┴ away, aborted: the same again        fatal ─▶ the end
+//! ```
+//!
+//! The transactional id is the group: a process that starts under the same name aborts what this one has open, and
+//! fences it. A commit that has not been answered is asked for again, never aborted: it may have happened.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, TopicPartitionList};
+
+use super::super::{Batch, ConnectError, TransactionWriter, lock};
+use super::admin::until_answered;
+use super::clients::{Clients, Reports, Role, code_of};
+use super::sink::headers_of;
+
+/// Longest wait of one call; calls are repeated.
+const CALL: Duration = Duration::from_secs(5);
+/// Time between two attempts.
+const RETRY: Duration = Duration::from_millis(200);
+/// Time between two looks at whether to go on.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Writes transactions of one group.
+pub(super) struct KafkaWriter {
+    clients: Arc<Clients>,
+    group: Arc<BaseConsumer<Reports>>,
+    topic: String,
+    /// There until the writer is dropped.
+    producer: Option<ThreadedProducer<Deliveries>>,
+    fates: Arc<Fates>,
+    attempt: u64,
+}
+
+/// What has become of the records of one attempt.
+#[derive(Default)]
+struct Fates {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    attempt: u64,
+    delivered: usize,
+    /// Records that were not delivered, by their number.
+    failed: Vec<(usize, KafkaError)>,
+}
+
+struct Deliveries {
+    reports: Reports,
+    fates: Arc<Fates>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.reports.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reports.error(error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    /// Number of the attempt, and of the record in it.
+    type DeliveryOpaque = Box<(u64, usize)>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, place: Box<(u64, usize)>) {
+        let mut state = lock(&self.fates.state);
+        if state.attempt != place.0 {
+            return;
+        }
+        match result {
+            Ok(_) => state.delivered += 1,
+            Err((error, _)) => state.failed.push((place.1, error.clone())),
+        }
+        self.fates.changed.notify_all();
+    }
+}
+
+/// Why an attempt came to nothing; the transaction is still open.
+enum Trouble {
+    /// Records that will never be written as they are, with the reasons.
+    Refused(Vec<(usize, String)>),
+    /// Worth another attempt.
+    Again(KafkaError),
+    /// Nothing can be written any more.
+    Fatal(KafkaError),
+    /// Nobody waits any more.
+    Closed,
+}
+
+impl KafkaWriter {
+    /// Starts the producer and fences the one before it.
+    pub(super) fn start(
+        clients: &Arc<Clients>,
+        group: &Arc<BaseConsumer<Reports>>,
+        topic: &str,
+        answer: Duration,
+    ) -> Result<Self, ConnectError> {
+        let fates = Arc::<Fates>::default();
+        let mut config = clients.config(Role::Writer);
+        // A record is tried as long as its transaction may last, and then in the next one.
+        config.remove("message.timeout.ms").remove("delivery.timeout.ms");
+        config.set("transactional.id", &clients.group);
+        let deliveries = Deliveries { reports: clients.reports(), fates: Arc::clone(&fates) };
+        let producer: ThreadedProducer<Deliveries> = config
+            .create_with_context(deliveries)
+            .map_err(|error| clients.error("write transactions", &error))?;
+        until_answered(answer, |left| producer.init_transactions(left))
+            .map_err(|error| clients.error("begin transactions", &error))?;
+        clients.outage.end();
+        Ok(Self {
+            clients: Arc::clone(clients),
+            group: Arc::clone(group),
+            topic: topic.to_owned(),
+            producer: Some(producer),
+            fates,
+            attempt: 0,
+        })
+    }
+
+    fn attempt(&mut self, batch: &Batch, pause: &dyn Fn(Duration) -> bool) -> Result<(), Trouble> {
+        self.attempt += 1;
+        *lock(&self.fates.state) = State { attempt: self.attempt, ..State::default() };
+        let Some(producer) = &self.producer else { return Err(Trouble::Closed) };
+        producer.begin_transaction().map_err(trouble)?;
+        for (number, entry) in batch.entries.iter().enumerate() {
+            let mut message = BaseRecord::<[u8], [u8], _> {
+                topic: &entry.topic,
+                partition: None,
+                payload: entry.record.value.as_deref(),
+                key: entry.record.key.as_deref(),
+                timestamp: None,
+                headers: headers_of(&entry.record),
+                delivery_opaque: Box::new((self.attempt, number)),
+            };
+            while let Err((error, refused)) = producer.send(message) {
+                if code_of(&error) != Some(Code::QueueFull) {
+                    lock(&self.fates.state).failed.push((number, error));
+                    break;
+                }
+                if !pause(LOOK) {
+                    return Err(Trouble::Closed);
+                }
+                message = refused;
+            }
+        }
+        self.delivered(producer, batch, pause)?;
+        if !batch.progress.is_empty() {
+            let offsets = self.offsets(batch).map_err(Trouble::Fatal)?;
+            let group = self.group.group_metadata().ok_or_else(|| {
+                Trouble::Fatal(KafkaError::ClientCreation("the consumer has no group".to_owned()))
+            })?;
+            repeat(pause, || producer.send_offsets_to_transaction(&offsets, &group, CALL))?;
+        }
+        repeat(pause, || producer.commit_transaction(CALL))
+    }
+
+    /// Waits until all records are delivered.
+    fn delivered(
+        &self,
+        producer: &ThreadedProducer<Deliveries>,
+        batch: &Batch,
+        pause: &dyn Fn(Duration) -> bool,
+    ) -> Result<(), Trouble> {
+        let mut state = lock(&self.fates.state);
+        loop {
+            if !state.failed.is_empty() {
+                return Err(blame(std::mem::take(&mut state.failed), batch));
+            }
+            if state.delivered == batch.entries.len() {
+                return Ok(());
+            }
+            let waited = self.fates.changed.wait_timeout(state, LOOK);
+            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                drop(after);
+                if let Some((code, _)) = producer.client().fatal_error() {
+                    return Err(Trouble::Fatal(KafkaError::Global(code)));
+                }
+                if !pause(Duration::ZERO) {
+                    return Err(Trouble::Closed);
+                }
+                state = lock(&self.fates.state);
+            } else {
+                state = after;
+            }
+        }
+    }
+
+    fn offsets(&self, batch: &Batch) -> KafkaResult<TopicPartitionList> {
+        let mut list = TopicPartitionList::new();
+        for (partition, progress) in &batch.progress {
+            let mut element = list.add_partition(&self.topic, *partition);
+            element.set_offset(rdkafka::Offset::Offset(progress.next()))?;
+            element.set_metadata(progress.to_metadata());
+        }
+        Ok(list)
+    }
+
+    fn abort(&self, pause: &dyn Fn(Duration) -> bool) -> Result<(), Trouble> {
+        let Some(producer) = &self.producer else { return Err(Trouble::Closed) };
+        match repeat(pause, || producer.abort_transaction(CALL)) {
+            // There was nothing to abort.
+            Err(Trouble::Again(KafkaError::Transaction(error))) if error.code() == Code::State => Ok(()),
+            result => result,
+        }
+    }
+
+    fn fatal(&self, error: &KafkaError) -> ConnectError {
+        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
+        let code = fatal.as_ref().map(|(code, _)| *code).or(code_of(error));
+        let why = fatal.map(|(_, why)| why).unwrap_or_else(|| error.to_string());
+        if code.is_some_and(is_fenced) {
+            let what = format!(
+                "another process runs under the pipeline name \"{}\" at {} and has taken over; give one of them another \
+                 name ({why})",
+                self.clients.group, self.clients.servers
+            );
+            return ConnectError::World { what, source: None, retry: false };
+        }
+        let what = format!("cannot write transactions at {}: {why}", self.clients.servers);
+        ConnectError::World { what, source: None, retry: true }
+    }
+}
+
+impl TransactionWriter for KafkaWriter {
+    fn write(&mut self, batch: &mut Batch, pause: &dyn Fn(Duration) -> bool) -> Result<(), ConnectError> {
+        let closed = || {
+            let what = "the pipeline ended before its answers were written".to_owned();
+            ConnectError::World { what, source: None, retry: true }
+        };
+        loop {
+            let mut trouble = match self.attempt(batch, pause) {
+                Ok(()) => {
+                    self.clients.outage.end();
+                    return Ok(());
+                }
+                Err(trouble) => trouble,
+            };
+            if matches!(trouble, Trouble::Refused(_) | Trouble::Again(_))
+                && let Err(worse) = self.abort(pause)
+            {
+                trouble = worse;
+            }
+            match trouble {
+                Trouble::Refused(refused) => {
+                    for (number, reason) in refused {
+                        batch.entries[number].refuse(&reason)?;
+                    }
+                }
+                Trouble::Again(error) => {
+                    tracing::debug!(%error, "a transaction was aborted; trying again");
+                    if !pause(RETRY) {
+                        return Err(closed());
+                    }
+                }
+                Trouble::Fatal(error) => return Err(self.fatal(&error)),
+                Trouble::Closed => return Err(closed()),
+            }
+        }
+    }
+}
+
+impl Drop for KafkaWriter {
+    /// What is open is aborted by the next start, or by the broker after a while. Librdkafka takes a while to end.
+    fn drop(&mut self) {
+        let producer = self.producer.take();
+        if let Err(error) =
+            std::thread::Builder::new().name("end writing".to_owned()).spawn(move || drop(producer))
+        {
+            tracing::warn!(%error, "no thread to end a producer on");
+        }
+    }
+}
+
+/// Calls until there is an answer that stays.
+fn repeat(pause: &dyn Fn(Duration) -> bool, call: impl Fn() -> KafkaResult<()>) -> Result<(), Trouble> {
+    loop {
+        match call() {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && !error.is_fatal() => {
+                tracing::debug!(%error, "a transaction is not answered; asking again");
+                if !pause(LOOK) {
+                    return Err(Trouble::Closed);
+                }
+            }
+            Err(error) => return Err(trouble(error)),
+        }
+    }
+}
+
+fn trouble(error: KafkaError) -> Trouble {
+    let fatal = match &error {
+        KafkaError::Transaction(inner) => {
+            inner.is_fatal()
+                || (!inner.txn_requires_abort() && !inner.is_retriable() && inner.code() != Code::State)
+        }
+        other => code_of(other).is_some_and(is_fenced),
+    };
+    if fatal { Trouble::Fatal(error) } else { Trouble::Again(error) }
+}
+
+/// What to do about records that were not delivered.
+fn blame(failed: Vec<(usize, KafkaError)>, batch: &Batch) -> Trouble {
+    let code = |error: &KafkaError| code_of(error).unwrap_or(Code::Unknown);
+    if let Some((_, error)) =
+        failed.iter().find(|(_, error)| is_fenced(code(error)) || code(error) == Code::Fatal)
+    {
+        return Trouble::Fatal(error.clone());
+    }
+    let reason = |number: usize, error: &KafkaError| {
+        (number, format!("topic \"{}\": {error}", batch.entries[number].topic))
+    };
+    // Brokers refuse records together with those they were sent with: only the largest is surely too large.
+    let large = failed.iter().filter(|(_, error)| code(error) == Code::MessageSizeTooLarge);
+    if let Some((number, error)) = large.max_by_key(|(number, _)| batch.entries[*number].record.size_bytes())
+    {
+        return Trouble::Refused(vec![reason(*number, error)]);
+    }
+    let refused: Vec<(usize, String)> = failed
+        .iter()
+        .filter(|(_, error)| is_refusal(code(error)))
+        .map(|(number, error)| reason(*number, error))
+        .collect();
+    if !refused.is_empty() {
+        return Trouble::Refused(refused);
+    }
+    let error = failed.into_iter().next().map(|(_, error)| error);
+    Trouble::Again(error.unwrap_or(KafkaError::Canceled))
+}
+
+fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+/// Whether a record will be refused however often it is sent.
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::InvalidTopic
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::TopicAuthorizationFailed
+            | Code::PolicyViolation
+    )
+}

@@ -1,0 +1,67 @@
+//! Answers and the progress of the queries they settle, handed over together.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use freshet_schemas::Partition;
+
+use super::{Offsets, Outgoing, not_written};
+use crate::connect::{Batch, Entry, Progress, TransactionSink};
+use crate::control::Control;
+
+/// Time between two hand-overs of progress that no record goes with.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Hands answers over with the progress of their queries.
+pub struct Together {
+    sink: TransactionSink,
+    /// Handed over last.
+    handed: BTreeMap<Partition, Progress>,
+    next_progress: Instant,
+}
+
+impl Together {
+    /// Writes to a sink; `recovered` is what was committed before.
+    pub fn new(sink: TransactionSink, recovered: BTreeMap<Partition, Progress>) -> Self {
+        Self { sink, handed: recovered, next_progress: Instant::now() + PROGRESS_INTERVAL }
+    }
+
+    /// Hands over what there is room for; returns how much is not known to be written. Queries count as settled from
+    /// here on: their answers and the progress that says so are written together or not at all.
+    pub(super) fn write(
+        &mut self,
+        queue: &mut VecDeque<Outgoing>,
+        offsets: &RefCell<Offsets>,
+        control: &Control,
+    ) -> usize {
+        let mut offsets = offsets.borrow_mut();
+        let count = queue.len().min(self.sink.room());
+        let mut entries = Vec::with_capacity(count);
+        for Outgoing { topic, record, settles, answers, as_of } in queue.drain(..count) {
+            if let Some(origin) = settles {
+                offsets.settle(origin.partition, origin.offset);
+            }
+            offsets.reflect(&as_of);
+            entries.push(Entry { topic, record, instead: answers.map(|_| not_written as _) });
+        }
+        let now = Instant::now();
+        let idle = queue.is_empty() && (now >= self.next_progress || control.draining());
+        if !entries.is_empty() || idle {
+            self.next_progress = now + PROGRESS_INTERVAL;
+            let mut progress = offsets.progress();
+            let settled = |progress: &Progress| (progress.next(), progress.upto - progress.open.len() as i64);
+            // What is new only is that queries have been read is told with the next answer.
+            progress
+                .retain(|partition, now| self.handed.get(partition).map_or((0, 0), settled) != settled(now));
+            if !entries.is_empty() || !progress.is_empty() {
+                self.handed.extend(progress.iter().map(|(partition, now)| (*partition, now.clone())));
+                self.sink.send(Batch { entries, progress });
+            }
+        }
+        if let Some(error) = self.sink.failure() {
+            control.fail(&*error);
+        }
+        self.sink.unsettled()
+    }
+}
