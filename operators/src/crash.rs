@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const VARIABLE: &str = "FRESHET_CRASH_AT";
 
 /// All labels.
-pub const LABELS: [&str; 8] = [
+pub const LABELS: [&str; 13] = [
     "snapshot.begin",
     "snapshot.segment",
     "snapshot.segment.written",
@@ -18,6 +18,11 @@ pub const LABELS: [&str; 8] = [
     "snapshot.manifest.written",
     "snapshot.clean",
     "snapshot.cleaned",
+    "transaction.begin",
+    "transaction.intended",
+    "transaction.written",
+    "transaction.offsets",
+    "transaction.committed",
 ];
 
 struct Wanted {

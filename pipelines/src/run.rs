@@ -243,6 +243,7 @@ impl Drop for Commits {
 
 /// Looks after offsets and the end of the run on one worker.
 struct Keeper {
+    worker: usize,
     documents_end: Offsets,
     queries_end: Offsets,
     /// Next offsets of documents that are in the indexes.
@@ -263,6 +264,7 @@ impl Keeper {
         };
         let queries_before = part(&topics.queries, &shared.queries_start).values().sum();
         Self {
+            worker: index,
             documents_end: part(&topics.documents, &shared.documents_end),
             queries_end: part(&topics.queries, &shared.queries_end),
             indexed: Offsets::new(),
@@ -296,7 +298,7 @@ impl Keeper {
 
     /// Whether this worker has nothing left to do: the last thing is a snapshot.
     fn finished(&self, running: &Running, shared: &Shared) -> bool {
-        self.answered(running, shared) && shared.snapshots.as_ref().is_none_or(|s| s.finished())
+        self.answered(running, shared) && shared.snapshots.as_ref().is_none_or(|s| s.finished(self.worker))
     }
 
     /// Whether all that this run is to answer is answered.

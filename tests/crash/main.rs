@@ -32,14 +32,15 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// The configuration of the killed pipeline: the test configuration on files, with snapshots all the time.
-fn config(folder: &Path) -> String {
-    let topics = folder.join("topics");
-    let text =
-        drive::CONFIG.replace("directory = \"unused\"", &format!("directory = \"{}\"", topics.display()));
+/// The configuration of the killed pipeline: the test configuration on these topics, with snapshots all the time.
+fn config(folder: &Path, connector: &str) -> String {
+    let (before, rest) = drive::CONFIG.split_once("[connector]").unwrap();
+    let after = &rest[rest.find('[').unwrap()..];
+    let snapshots = folder.join("snapshots");
     format!(
-        "{text}\n[snapshots]\nstore = \"file://{}\"\ninterval = \"20ms\"\nkeep = 3\nkeep_for = \"1s\"\n",
-        folder.join("snapshots").display()
+        "{before}{connector}\n{after}\n[snapshots]\nstore = \"file://{}\"\ninterval = \"20ms\"\nkeep = 3\n\
+         keep_for = \"1s\"\n",
+        snapshots.display()
     )
 }
 
@@ -84,6 +85,12 @@ fn write(sink: &mut dyn Sink, topic: &str, record: Record) {
     }
 }
 
+/// A name for the pipeline of these topics.
+fn name(connector: &str) -> String {
+    let topic = connector.lines().find_map(|line| line.strip_prefix("answers = "));
+    topic.map_or_else(|| "test".to_owned(), |topic| topic.trim_matches('"').to_owned())
+}
+
 /// What has been written.
 #[derive(Default)]
 struct Log {
@@ -92,20 +99,45 @@ struct Log {
 }
 
 #[test]
-fn killed_at_any_moment_each_query_is_answered_once() {
-    let kills = number("FRESHET_CRASH_KILLS", 24);
-    let seed =
-        number("FRESHET_CRASH_SEED", u64::from(std::process::id()) ^ freshet_operators::clock::now_us());
-    eprintln!("FRESHET_CRASH_SEED={seed} FRESHET_CRASH_KILLS={kills}");
+fn on_files_killed_at_any_moment_each_query_is_answered_once() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("freshet.toml");
-    std::fs::create_dir_all(folder.path().join("topics")).unwrap();
+    let topics = folder.path().join("topics");
+    std::fs::create_dir_all(&topics).unwrap();
     for topic in ["documents", "queries", "answers"] {
-        std::fs::write(folder.path().join(format!("topics/{topic}.jsonl")), "").unwrap();
+        std::fs::write(topics.join(format!("{topic}.jsonl")), "").unwrap();
     }
-    std::fs::write(&file, config(folder.path())).unwrap();
+    let connector = format!("[connector]\nkind = \"files\"\ndirectory = \"{}\"\n", topics.display());
+    torture(folder.path(), &connector, number("FRESHET_CRASH_KILLS", 24));
+}
+
+#[test]
+fn on_kafka_killed_at_any_moment_each_query_is_answered_once() {
+    let Ok(broker) = std::env::var("KAFKA_BOOTSTRAP_SERVERS") else {
+        assert!(std::env::var_os("CI").is_none(), "KAFKA_BOOTSTRAP_SERVERS is not set");
+        eprintln!("SKIPPED: KAFKA_BOOTSTRAP_SERVERS is not set");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let unique = format!("crash-{}-{}", std::process::id(), freshet_operators::clock::now_us());
+    let connector = format!(
+        "[connector]\nkind = \"kafka\"\nbootstrap_servers = \"{broker}\"\ncreate_topics = true\npartitions = 1\n\
+         replication = 1\n[topics]\ndocuments = \"{unique}-documents\"\nqueries = \"{unique}-queries\"\n\
+         answers = \"{unique}-answers\"\n"
+    );
+    torture(folder.path(), &connector, number("FRESHET_CRASH_KILLS", 24));
+}
+
+/// Kills the pipeline so many times, lets it catch up, and checks all.
+fn torture(folder: &Path, connector: &str, kills: u64) {
+    let seed = number("FRESHET_CRASH_SEED", u64::from(std::process::id()) ^ freshet_operators::clock::now_us());
+    eprintln!("FRESHET_CRASH_SEED={seed} FRESHET_CRASH_KILLS={kills}");
+    let file = folder.join("freshet.toml");
+    let text = config(folder, connector).replace("name = \"test\"", &format!("name = \"{}\"", name(connector)));
+    std::fs::write(&file, text).unwrap();
     let loaded = Config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
+    let topics = loaded.topics.clone();
     let connector = connect::open(&loaded.connector, "producer").unwrap();
+    connector.prepare(&[&topics.documents, &topics.queries], &[&topics.answers]).unwrap();
     let mut sink = connector.sink(std::sync::Arc::new(|| {})).unwrap();
     let mut random = Random::new(seed);
     let mut steps = script::random(seed, 4 * kills as usize).into_iter();
@@ -120,11 +152,11 @@ fn killed_at_any_moment_each_query_is_answered_once() {
             for (_, record) in step.documents {
                 let record = Record { partition: 0, offset: log.documents.len() as i64, ..record };
                 log.documents.push(record.clone());
-                write(&mut *sink, "documents", record);
+                write(&mut *sink, &topics.documents, record);
             }
             for query in step.queries {
                 let id = query["id"].as_str().unwrap().to_owned();
-                write(&mut *sink, "queries", query_record(&query));
+                write(&mut *sink, &topics.queries, query_record(&query));
                 log.queries.insert(id, query);
             }
             std::thread::sleep(Duration::from_millis(random.below(80)));
@@ -146,7 +178,7 @@ fn killed_at_any_moment_each_query_is_answered_once() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the last life ends well: {} {told}", output.status);
     eprintln!("killed at labelled points: {at_points}, at random moments: {at_random}");
-    check(folder.path(), loaded, &connector, &log);
+    check(folder, loaded, &connector, &log);
 }
 
 /// The independent checker: reads the answers as anyone would, and computes each from the log.
@@ -154,7 +186,7 @@ fn check(folder: &Path, config: Config, connector: &std::sync::Arc<dyn Connector
     let setup = Setup::load(config).expect("the hashing model needs nothing");
     let oracle = Oracle::new(&setup, log.documents.clone());
     let mut answers: BTreeMap<String, Answer> = BTreeMap::new();
-    for record in all(&**connector, "answers") {
+    for record in all(&**connector, &setup.config.topics.answers) {
         let answer: Answer = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
         assert!(log.queries.contains_key(&answer.id), "nobody asked {}", answer.id);
         let id = answer.id.clone();

@@ -21,7 +21,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::json;
 
-use crate::kafka::{broker, kafka, unique, write};
+use crate::kafka::{broker, kafka, unique, write_to};
 
 const KILLS: usize = 5;
 /// What the process that is killed is told: how to reach the topics, and their prefix.
@@ -97,19 +97,20 @@ impl Dice {
 /// Writes documents and queries until told to end; returns the ids of the queries.
 fn ask_on(connector: &dyn Connector, config: &Config, end: &AtomicBool) -> BTreeSet<String> {
     let mut asked = BTreeSet::new();
+    let mut sink = connector.sink(Arc::new(|| {})).unwrap();
     for round in 0.. {
-        let documents = (0..3).map(|number| {
-            let id = format!("d-{}", (round * 3 + number) % 200);
+        let documents = (0..10).map(|number| {
+            let id = format!("d-{}", (round * 10 + number) % 200);
             let text = format!("harbour berth {round} of the ship {number}");
             let value = json!({"id": id, "text": text, "stars": 3}).to_string();
             Record { key: Some(id.into_bytes()), value: Some(value.into_bytes()), ..Record::default() }
         });
-        write(connector, &config.topics.documents, documents.collect());
-        let queries = (0..4).map(|number| {
+        write_to(&mut *sink, &config.topics.documents, documents.collect());
+        let queries = (0..40).map(|number| {
             let id = format!("q-{round}-{number}");
             let mut query = json!({"id": id, "text": "berth of the ship", "limit": 2});
             // Some wait and are overtaken; some are refused.
-            match number {
+            match number % 8 {
                 0 => query["consistency"] = "strong".into(),
                 1 if round % 5 == 0 => query["nonsense"] = 1.into(),
                 _ => {}
@@ -118,11 +119,12 @@ fn ask_on(connector: &dyn Connector, config: &Config, end: &AtomicBool) -> BTree
             query_record(&query)
         });
         let queries: Vec<Record> = queries.collect();
-        write(connector, &config.topics.queries, queries);
+        write_to(&mut *sink, &config.topics.queries, queries);
         if end.load(Ordering::Relaxed) {
             return asked;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        // A burst, then a trickle: the check reads all answers again and again.
+        std::thread::sleep(Duration::from_millis(if round < 100 { 10 } else { 100 }));
     }
     asked
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use freshet::run::{Progress, Until, run};
 use freshet_config::{Connector as ConnectorConfig, Kafka};
-use freshet_operators::connect::{self, Connector};
+use freshet_operators::connect::{self, Connector, Sink};
 use freshet_operators::control::Control;
 use freshet_schemas::{Answer, Record};
 use freshet_tests::drive::{self, LIMIT, query_record, timeless};
@@ -49,8 +49,12 @@ fn config(workers: usize) -> freshet_config::Config {
 }
 
 /// Writes records and waits until all are settled.
-pub(crate) fn write(connector: &dyn Connector, topic: &str, records: Vec<Record>) {
-    let mut sink = connector.sink(Arc::new(|| {})).unwrap();
+fn write(connector: &dyn Connector, topic: &str, records: Vec<Record>) {
+    write_to(&mut *connector.sink(Arc::new(|| {})).unwrap(), topic, records);
+}
+
+/// Writes records and waits until all are settled.
+pub(crate) fn write_to(sink: &mut dyn Sink, topic: &str, records: Vec<Record>) {
     let (deadline, count) = (Instant::now() + LIMIT, records.len());
     let mut settled = 0;
     let mut queue: std::collections::VecDeque<Record> = records.into();
@@ -87,6 +91,17 @@ fn read(connector: &dyn Connector, topic: &str) -> Vec<Record> {
     }
 }
 
+/// Reads a topic until it holds so many records: a transaction is committed a moment before readers see it.
+fn read_all(connector: &dyn Connector, topic: &str, count: usize) -> Vec<Record> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let records = read(connector, topic);
+        if records.len() >= count || Instant::now() >= deadline {
+            return records;
+        }
+    }
+}
+
 /// Documents of a random script (refused ones and deletes among them), then queries that want all of them.
 fn records() -> (Vec<Record>, Vec<Record>) {
     let script = script::random(7, 20);
@@ -108,6 +123,7 @@ fn answers_of(connector: &Arc<dyn Connector>, config: freshet_config::Config) ->
     let outputs = [topics.answers.as_str()];
     connector.prepare(&[&topics.documents, &topics.queries], &outputs).unwrap();
     write(&**connector, &topics.documents, documents);
+    let asked = queries.len();
     write(&**connector, &topics.queries, queries);
     let setup = freshet::setup::Setup::load(config).unwrap();
     run(
@@ -118,7 +134,7 @@ fn answers_of(connector: &Arc<dyn Connector>, config: freshet_config::Config) ->
         &Arc::new(Progress::default()),
     )
     .unwrap();
-    let records = read(&**connector, &topics.answers);
+    let records = read_all(&**connector, &topics.answers, asked);
     let mut answers: Vec<Answer> = records
         .iter()
         .map(|record| {
@@ -155,7 +171,7 @@ fn kafka_files_and_memory_give_the_same_answers() {
         let kafka = connect::open(&kafka(&broker, true), &config.pipeline.name).unwrap();
         let topics = config.topics.clone();
         assert_eq!(answers_of(&kafka, config), expected, "Kafka, {workers} workers");
-        let refused = read(&*kafka, &format!("{}.dlq", topics.documents));
+        let refused = read_all(&*kafka, &format!("{}.dlq", topics.documents), 1);
         assert!(
             refused.iter().all(|letter| letter.value.as_deref() == Some(b"{\"id\": ")) && !refused.is_empty()
         );
@@ -184,7 +200,7 @@ fn a_second_run_answers_only_what_is_new() {
         &Arc::new(Progress::default()),
     )
     .unwrap();
-    assert_eq!(read(&*kafka, &topics.answers).len(), first + 1);
+    assert_eq!(read_all(&*kafka, &topics.answers, first + 1).len(), first + 1);
     assert_eq!(read(&*kafka, &letters).len(), refused, "dead letters are not written again");
 }
 

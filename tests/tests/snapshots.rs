@@ -88,6 +88,30 @@ fn lives_with_other_numbers_of_workers_answer_as_one() {
     }
 }
 
+#[test]
+fn the_last_snapshot_waits_for_the_slowest_worker() {
+    // One worker has all the documents, the others have nothing to do from the start.
+    for run in 0..10 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let memory = topics();
+        for number in 0..200 {
+            let id = format!("d{number}");
+            let value = json!({"id": id, "text": format!("refund {number}")}).to_string();
+            let record = freshet_schemas::Record {
+                key: Some(id.into_bytes()),
+                value: Some(value.into_bytes()),
+                ..Default::default()
+            };
+            memory.produce("documents", 0, record);
+        }
+        run_once(snapping(4, folder.path()), &memory).expect("a run");
+        let store = Store::open(&url(folder.path())).expect("a store");
+        let newest = list(&store).expect("a list").pop().expect("one");
+        let manifest = inspect(&store, &newest).expect("a whole snapshot");
+        assert_eq!((manifest.documents, manifest.offsets.get(&0)), (200, Some(&200)), "run {run}");
+    }
+}
+
 /// A folder of snapshots of a few documents, the topics they are made of, and their names.
 fn some_snapshots(folder: &Path) -> (Memory, Vec<String>) {
     let memory = topics();

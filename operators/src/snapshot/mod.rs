@@ -22,7 +22,7 @@ pub use manifest::{FORMAT, FileEntry, Identity, IndexEntry, Manifest, SegmentEnt
 pub use store::{Put, Store, Upload};
 pub use write::{Cut, Retention, Writer};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -96,14 +96,16 @@ struct State {
     /// From the beginning of a cut until it is written.
     busy: bool,
     gathering: Option<Gathering>,
-    /// The last one, asked for at the end of a run.
+    /// Workers that have nothing left to do but this.
+    ready: BTreeSet<usize>,
+    /// The last one, cut when all of them are ready.
     last: Last,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Last {
     #[default]
-    NotAsked,
+    Early,
     Wanted,
     Begun,
     Done,
@@ -167,10 +169,12 @@ impl Snapshots {
         lock(&self.state).wanted = true;
     }
 
-    /// Asks for a last one; whether it is written, or has failed. Asked again and again by every worker.
-    pub fn finished(&self) -> bool {
+    /// A worker has nothing left to do but to wait for a last one, which is cut when all have; whether it is written, or
+    /// has failed. Asked again and again.
+    pub fn finished(&self, worker: usize) -> bool {
         let mut state = lock(&self.state);
-        if state.last == Last::NotAsked {
+        state.ready.insert(worker);
+        if state.last == Last::Early && state.ready.len() == self.workers {
             state.last = Last::Wanted;
         }
         state.last == Last::Done

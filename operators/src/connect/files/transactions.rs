@@ -14,6 +14,7 @@ use super::super::{Batch, ConnectError, TransactionWriter};
 use super::offsets::{Intent, Offsets};
 use super::sink::{RETRY, is_full, lacks_newline, open};
 use super::{io_error, line, topic_path};
+use crate::crash;
 
 /// Writes topic files and the offsets of a group.
 pub(super) struct FilesWriter {
@@ -54,6 +55,7 @@ impl FilesWriter {
 
 impl TransactionWriter for FilesWriter {
     fn write(&mut self, batch: &mut Batch, pause: &dyn Fn(Duration) -> bool) -> Result<(), ConnectError> {
+        crash::point("transaction.begin");
         let mut lines: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
         for entry in &batch.entries {
             line::encode(&entry.record, lines.entry(&entry.topic).or_default());
@@ -66,10 +68,13 @@ impl TransactionWriter for FilesWriter {
         }
         let intent = Intent::new(lengths, &self.topic, &batch.progress);
         self.offsets.intend(intent.clone())?;
+        crash::point("transaction.intended");
         let written = appends.iter_mut().try_for_each(|Append { path, file, bytes }| {
             let written = write_whole(file, path, bytes, pause).and_then(|()| file.sync_data());
+            crash::point("transaction.written");
             written.map_err(|error| io_error("cannot append to", path, error))
         });
+        crash::point("transaction.committed");
         written.inspect_err(|_| {
             if let Err(error) = self.offsets.undo(&intent) {
                 tracing::error!(%error, "left for the next start");

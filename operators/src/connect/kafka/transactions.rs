@@ -22,6 +22,7 @@ use super::super::{Batch, ConnectError, TransactionWriter, lock};
 use super::admin::until_answered;
 use super::clients::{Clients, Reports, Role, code_of};
 use super::sink::headers_of;
+use crate::crash;
 
 /// Longest wait of one call; calls are repeated.
 const CALL: Duration = Duration::from_secs(5);
@@ -135,6 +136,7 @@ impl KafkaWriter {
         *lock(&self.fates.state) = State { attempt: self.attempt, ..State::default() };
         let Some(producer) = &self.producer else { return Err(Trouble::Closed) };
         producer.begin_transaction().map_err(trouble)?;
+        crash::point("transaction.begin");
         for (number, entry) in batch.entries.iter().enumerate() {
             let mut message = BaseRecord::<[u8], [u8], _> {
                 topic: &entry.topic,
@@ -157,14 +159,18 @@ impl KafkaWriter {
             }
         }
         self.delivered(producer, batch, pause)?;
+        crash::point("transaction.written");
         if !batch.progress.is_empty() {
             let offsets = self.offsets(batch).map_err(Trouble::Fatal)?;
             let group = self.group.group_metadata().ok_or_else(|| {
                 Trouble::Fatal(KafkaError::ClientCreation("the consumer has no group".to_owned()))
             })?;
             repeat(pause, || producer.send_offsets_to_transaction(&offsets, &group, CALL))?;
+            crash::point("transaction.offsets");
         }
-        repeat(pause, || producer.commit_transaction(CALL))
+        repeat(pause, || producer.commit_transaction(CALL))?;
+        crash::point("transaction.committed");
+        Ok(())
     }
 
     /// Waits until all records are delivered.
