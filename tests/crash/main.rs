@@ -129,10 +129,12 @@ fn on_kafka_killed_at_any_moment_each_query_is_answered_once() {
 
 /// Kills the pipeline so many times, lets it catch up, and checks all.
 fn torture(folder: &Path, connector: &str, kills: u64) {
-    let seed = number("FRESHET_CRASH_SEED", u64::from(std::process::id()) ^ freshet_operators::clock::now_us());
+    let seed =
+        number("FRESHET_CRASH_SEED", u64::from(std::process::id()) ^ freshet_operators::clock::now_us());
     eprintln!("FRESHET_CRASH_SEED={seed} FRESHET_CRASH_KILLS={kills}");
     let file = folder.join("freshet.toml");
-    let text = config(folder, connector).replace("name = \"test\"", &format!("name = \"{}\"", name(connector)));
+    let text =
+        config(folder, connector).replace("name = \"test\"", &format!("name = \"{}\"", name(connector)));
     std::fs::write(&file, text).unwrap();
     let loaded = Config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
     let topics = loaded.topics.clone();
