@@ -147,8 +147,11 @@ fn committed_answers(place: &str, topic: &str) -> Vec<Answer> {
     consumer.assign(&all).unwrap();
     let deadline = Instant::now() + LIMIT;
     let mut answers = Vec::new();
+    // While answers keep coming there is no end.
+    let (_, end) = consumer.fetch_watermarks(topic, 0, LIMIT).unwrap();
     loop {
         match consumer.poll(Duration::from_secs(1)) {
+            Some(Ok(message)) if message.offset() >= end => return answers,
             Some(Ok(message)) => answers.push(parse(message.payload().unwrap())),
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return answers,
             Some(Err(error)) => panic!("{error}"),

@@ -329,3 +329,33 @@ fn a_full_disk_holds_records_back_and_settles_none() {
     assert_eq!(sink.settled(), []);
     drop(sink); // ends the thread, which is waiting for room
 }
+
+/// As a process leaves it that is killed while it appends: the intent is there, and a part of the lines.
+#[test]
+fn an_append_that_was_cut_short_is_undone_and_a_whole_one_is_finished() {
+    use super::super::progress::Progress;
+    use super::super::{Batch, Entry};
+
+    let (directory, files) = here("");
+    let path = directory.path().join("a.jsonl");
+    let batch = |key: &str, upto| {
+        let instead = None;
+        let entries = vec![Entry { topic: "a".into(), record: record(key, "{\"n\":1}"), instead }];
+        Batch { entries, progress: BTreeMap::from([(0, Progress::before(upto))]) }
+    };
+    let (_, mut writer) = files.transactions("t").unwrap();
+    writer.write(&mut batch("one", 1), &|_| true).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    writer.write(&mut batch("two", 2), &|_| true).unwrap();
+    let after = std::fs::read(&path).unwrap();
+    for length in before.len()..=after.len() {
+        std::fs::write(&path, &after[..length]).unwrap();
+        let saved = std::fs::read(directory.path().join(".offsets/group.json")).unwrap();
+        let (recovered, _) = files.transactions("t").unwrap();
+        let whole = length == after.len();
+        let (lines, upto) = if whole { (&after, 2) } else { (&before, 1) };
+        assert_eq!(recovered, BTreeMap::from([(0, Progress::before(upto))]), "{length} bytes");
+        assert_eq!(std::fs::read(&path).unwrap(), *lines, "{length} bytes");
+        std::fs::write(directory.path().join(".offsets/group.json"), saved).unwrap();
+    }
+}

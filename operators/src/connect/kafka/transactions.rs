@@ -308,12 +308,11 @@ fn repeat(pause: &dyn Fn(Duration) -> bool, call: impl Fn() -> KafkaResult<()>) 
 }
 
 fn trouble(error: KafkaError) -> Trouble {
-    let fatal = match &error {
-        KafkaError::Transaction(inner) => {
-            inner.is_fatal()
-                || (!inner.txn_requires_abort() && !inner.is_retriable() && inner.code() != Code::State)
-        }
-        other => code_of(other).is_some_and(is_fenced),
+    let fatal = if let KafkaError::Transaction(inner) = &error {
+        let passing = inner.txn_requires_abort() || inner.is_retriable() || inner.code() == Code::State;
+        inner.is_fatal() || !passing
+    } else {
+        code_of(&error).is_some_and(is_fenced)
     };
     if fatal { Trouble::Fatal(error) } else { Trouble::Again(error) }
 }
