@@ -330,7 +330,7 @@ fn duckdb_reads_what_was_true() {
         "SELECT id FROM after WHERE chunk = 0 ORDER BY \"offset\" DESC LIMIT 2".to_owned(),
         // Materialised: this function of DuckDB 2.0.0 fails on rows that were filtered out and are null.
         "WITH v AS MATERIALIZED (SELECT id, given FROM after WHERE given IS NOT NULL) \
-         SELECT b.id, round(list_cosine_similarity(a.given, b.given), 3) FROM v a, v b \
+         SELECT b.id, round(list_cosine_similarity(a.given, b.given)::DOUBLE, 3) FROM v a, v b \
          WHERE a.id = 'a' ORDER BY 2 DESC, 1"
             .to_owned(),
         "SELECT coalesce(a.id, b.id), CASE WHEN a.id IS NULL THEN 'came' WHEN b.id IS NULL THEN 'left' \
