@@ -1,9 +1,9 @@
 # `make` alone lists what can be made.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint clean
+.PHONY: help setup build demo test crash-test bench lint clean
 
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## brings in compilers, ONNX Runtime and the model; at once when they are there
 	@scripts/setup.sh tools runtime model
@@ -16,6 +16,9 @@ demo: build ## indexes sample documents and answers sample queries; no Kafka, no
 
 test: ## runs every test, against a Kafka broker of its own unless KAFKA_BOOTSTRAP_SERVERS names one
 	@scripts/test.sh
+
+crash-test: ## kills the pipeline 200 times on files and on Kafka, and checks every answer; KILLS=N, FRESHET_CRASH_SEED=N
+	@FRESHET_CRASH_KILLS=$${KILLS:-200} scripts/test.sh -p freshet --test crash -- --nocapture
 
 bench: setup ## measures the indexes against FAISS, tantivy and the machine's limits; a table in target/bench/bench.md
 	cargo run --locked --release -p freshet-bench -- $(BENCH)
