@@ -91,8 +91,6 @@ struct Gathering {
 
 #[derive(Default)]
 struct State {
-    /// Someone has asked for one.
-    wanted: bool,
     /// From the beginning of a cut until it is written.
     busy: bool,
     gathering: Option<Gathering>,
@@ -164,11 +162,6 @@ impl Snapshots {
         Ok(Self { state, workers, interval, next, jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Asks for one as soon as can be.
-    pub fn request(&self) {
-        lock(&self.state).wanted = true;
-    }
-
     /// A worker has nothing left to do but to wait for a last one, which is cut when all have; whether it is written, or
     /// has failed. Asked again and again.
     pub fn finished(&self, worker: usize) -> bool {
@@ -185,11 +178,10 @@ impl Snapshots {
         let mut state = lock(&self.state);
         let mut next = lock(&self.next);
         let now = Instant::now();
-        if state.busy || !(state.wanted || state.last == Last::Wanted || now >= *next) {
+        if state.busy || !(state.last == Last::Wanted || now >= *next) {
             return false;
         }
         state.busy = true;
-        state.wanted = false;
         if state.last == Last::Wanted {
             state.last = Last::Begun;
         }
