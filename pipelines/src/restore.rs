@@ -72,9 +72,11 @@ pub(crate) fn restore(
     let store = match setup.snapshots {
         SnapshotUse::Continue => Store::create(store)?,
         SnapshotUse::At(_) => Store::open(store)?,
-        // Nobody has cut one yet.
-        SnapshotUse::Newest if Store::open(store).is_err() => return Ok((Restored::default(), None)),
-        SnapshotUse::Newest => Store::open(store)?,
+        SnapshotUse::Newest => match Store::open(store) {
+            Ok(store) => store,
+            // Nobody has cut one yet.
+            Err(_) => return Ok((Restored::default(), None)),
+        },
         SnapshotUse::Nothing => return Ok((Restored::default(), None)),
     };
     let begun = Instant::now();

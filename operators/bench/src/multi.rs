@@ -212,19 +212,23 @@ fn blas(query: &[f32], documents: &[f32], dim: usize, tokens: usize, products: &
     sum
 }
 
-/// A search over all of 100,000 documents of 64 tokens.
-fn first_stage(report: &mut Report) {
-    let (documents, tokens, dim) = (report.scaled(100_000), 64, 128);
-    let mut random = Random::new(12);
-    let spec = FieldSpec {
+fn spec(dim: usize, coding: TokenCoding) -> FieldSpec {
+    FieldSpec {
         name: "colbert".into(),
         kind: VectorKind::Multi,
         size: dim,
         scoring: Scoring::Dot,
         metric: Metric::Dot,
         factory: String::new(),
-        coding: TokenCoding::Int8,
-    };
+        coding,
+    }
+}
+
+/// A search over all of 100,000 documents of 64 tokens.
+fn first_stage(report: &mut Report) {
+    let (documents, tokens, dim) = (report.scaled(100_000), 64, 128);
+    let mut random = Random::new(12);
+    let spec = spec(dim, TokenCoding::Int8);
     let mut head = TokenRows::head(&spec).expect("a field");
     for _ in 0..documents {
         #[allow(clippy::cast_possible_truncation, reason = "a byte")]
@@ -273,15 +277,7 @@ fn coded(report: &mut Report) {
     let visible = RowSet::all(documents);
     let picks: Vec<Pick> = (0..documents as RowNumber).map(|row| Pick { from: 0, row }).collect();
     let measure = |coding| {
-        let spec = FieldSpec {
-            name: "colbert".into(),
-            kind: VectorKind::Multi,
-            size: dim,
-            scoring: Scoring::Dot,
-            metric: Metric::Dot,
-            factory: String::new(),
-            coding,
-        };
+        let spec = spec(dim, coding);
         let mut head = TokenRows::head(&spec).expect("a field");
         matrices.iter().for_each(|matrix| head.push(matrix).expect("a matrix that fits"));
         let mut sealed = None;

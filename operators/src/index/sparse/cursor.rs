@@ -70,7 +70,6 @@ impl<'a> Cursor<'a> {
             worth,
             most,
             block: 0,
-
             reaches: 0,
             last_block: 0,
             unpacked: NOTHING,

@@ -32,9 +32,6 @@ use head::Head;
 use sealed::Sealed;
 use weigh::Weighing;
 
-/// By how much, relatively, a sum in f32 may fall short.
-const SLACK: f64 = 1e-4;
-
 /// Sparse rows of one field.
 pub struct SparseRows {
     spec: FieldSpec,

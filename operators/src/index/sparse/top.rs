@@ -11,7 +11,6 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::SLACK;
 use super::cursor::{Cursor, Sums, WINDOW};
 use super::pack::BLOCK;
 use super::sealed::Sealed;
@@ -23,6 +22,9 @@ const WEIGHT_MIN: f64 = 1e-6;
 
 /// Blocks of a term that are searched for great shares before all else.
 const SEED_BLOCKS: usize = 16;
+
+/// By how much, relatively, a sum in f32 may fall short.
+const SLACK: f64 = 1e-4;
 
 /// By how much a difference of sums in f32 may be off, relative to the greatest of them.
 const ROUNDING: f32 = 1e-4;
