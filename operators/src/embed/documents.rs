@@ -140,6 +140,7 @@ impl Desk {
                 model,
                 priority: Priority::Document,
                 wants: job.wants,
+                against: None,
                 texts: job.texts,
                 reply: Box::new(move |embeddings| {
                     let rows = numbers.into_iter().zip(embeddings).collect();

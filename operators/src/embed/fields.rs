@@ -43,7 +43,8 @@ impl VectorField {
     pub fn row(&self, embedding: &Embedding) -> RowVector {
         match self.spec.kind {
             VectorKind::Multi => RowVector::Multi(embedding.tokens.clone().unwrap_or_default()),
-            VectorKind::Dense | VectorKind::Sparse => RowVector::Dense(self.fitted(embedding.dense.clone())),
+            VectorKind::Dense => RowVector::Dense(self.fitted(embedding.dense.clone())),
+            VectorKind::Sparse => RowVector::Sparse(embedding.sparse.clone().unwrap_or_default()),
         }
     }
 

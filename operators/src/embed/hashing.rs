@@ -11,7 +11,7 @@ use regex::Regex;
 use tokenizers::Tokenizer;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::model::{Backend, Hidden, Pooling, Runner};
+use super::model::{Backend, Head, Hidden, Pooling, Runner, Tokens, Values};
 use super::{EmbedError, ModelInfo, Priority};
 
 /// Names are this and the dimension: `hashing-64`.
@@ -49,8 +49,7 @@ impl HashingModel {
             dim,
             max_tokens: TOKENS_MAX,
             special_tokens: 0,
-            pooling: Pooling::Mean,
-            normalize: true,
+            head: Head::Dense { pooling: Pooling::Mean, normalize: true },
             license: Some("Apache-2.0".to_owned()),
             folder: None,
             digest: format!("{:032x}", xxh3_64(name.as_bytes())),
@@ -76,14 +75,18 @@ impl Backend for HashingModel {
         &self.tokenizer
     }
 
-    fn encode(&self, text: &str, _priority: Priority) -> Result<Vec<u32>, String> {
+    fn encode(&self, text: &str, _priority: Priority) -> Result<Tokens, String> {
         let hash = |word: &str| ((xxh3_64(word.as_bytes()) >> 32) as u32).max(NO_WORD + 1);
         let words = self.words.find_iter(text).take(TOKENS_MAX);
         let mut ids: Vec<u32> = words.map(|word| hash(&word.as_str().to_lowercase())).collect();
         if ids.is_empty() {
             ids.push(NO_WORD);
         }
-        Ok(ids)
+        Ok(Tokens::new(ids))
+    }
+
+    fn encode_pair(&self, _query: &str, _text: &str) -> Result<Tokens, String> {
+        Err(format!("{} reads no pairs", self.info.name))
     }
 
     fn runner(&self) -> Result<Box<dyn Runner>, EmbedError> {
@@ -97,12 +100,12 @@ struct HashingRunner {
 }
 
 impl Runner for HashingRunner {
-    fn run(&mut self, batch: &[&[u32]]) -> Result<Hidden, String> {
+    fn run(&mut self, batch: &[&Tokens]) -> Result<Hidden, String> {
         self.gate.pass();
         let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
         let mut values = vec![0.0; batch.len() * longest * self.dim];
         for (text, rows) in batch.iter().zip(values.chunks_exact_mut(longest * self.dim)) {
-            for (id, row) in text.iter().zip(rows.chunks_exact_mut(self.dim)) {
+            for (id, row) in text.ids.iter().zip(rows.chunks_exact_mut(self.dim)) {
                 if *id != NO_WORD {
                     // The lowest bit is the sign, the others choose the place.
                     let sign = if id % 2 == 0 { 1.0 } else { -1.0 };
@@ -110,7 +113,7 @@ impl Runner for HashingRunner {
                 }
             }
         }
-        Ok(Hidden { longest, dim: self.dim, values })
+        Ok(Hidden { rows: longest, dim: self.dim, values: Values::Owned(values) })
     }
 }
 

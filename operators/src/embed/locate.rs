@@ -1,14 +1,16 @@
 //! Name of a model → folder on this machine; and fetching from the hub, only when asked to.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use hf_hub::api::Progress;
 use hf_hub::api::sync::ApiBuilder;
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use hf_hub::{Cache, Repo, RepoType};
+use sha2::{Digest, Sha256};
 
 use super::EmbedError;
-use super::registry::{KnownModel, MODELS, known};
+use super::registry::{Known, MODELS, Weights, known};
 
 /// A model's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +74,7 @@ pub(super) fn locate_in(
         let looked = vec![format!("{} ([models] of the configuration)", folder.display())];
         return Err(missing(looked, format!("correct [models].\"{name}\", or make the folder")));
     }
-    let short = known(name).map_or(name, |model| model.name);
+    let short = known(name).map_or(name, |known| known.model.name);
     let mut candidates: Vec<(PathBuf, &'static str)> = Vec::new();
     if is_path(name) {
         candidates.push((PathBuf::from(name), "path"));
@@ -87,11 +89,11 @@ pub(super) fn locate_in(
     if places.models.is_none() {
         looked.insert(0, format!("$FRESHET_MODELS/{short} (FRESHET_MODELS is not set)"));
     }
-    let Some(model) = known(name) else {
+    let Some(known) = known(name) else {
         let hint = "for a model of your own give its folder in [models] of the configuration";
         return Err(missing(looked, format!("known names: {}, hashing-N; {hint}", known_names())));
     };
-    match cached(model, places) {
+    match cached(known, places) {
         Ok(folder) => Ok(Located { folder, place: "Hugging Face cache" }),
         Err(place) => {
             looked.push(place);
@@ -113,15 +115,16 @@ pub(super) fn pull_into<P: Progress>(
 ) -> Result<PathBuf, EmbedError> {
     let refuse =
         |file: &str, reason| EmbedError::Fetch { name: name.to_owned(), file: file.to_owned(), reason };
-    let Some(model) = known(name) else {
+    let Some(known) = known(name) else {
         return Err(refuse("", format!("the name is not known; known names: {}", known_names())));
     };
+    let main = known.weights.file;
     if places.offline {
-        return Err(refuse(model.file, "HF_HUB_OFFLINE is set; unset it to fetch from the hub".to_owned()));
+        return Err(refuse(main, "HF_HUB_OFFLINE is set; unset it to fetch from the hub".to_owned()));
     }
     let Some(cache) = &places.cache else {
         return Err(refuse(
-            model.file,
+            main,
             "there is no home folder; set HF_HOME to a folder for the cache".to_owned(),
         ));
     };
@@ -129,20 +132,42 @@ pub(super) fn pull_into<P: Progress>(
     if let Some(endpoint) = &places.endpoint {
         api = api.with_endpoint(endpoint.clone());
     }
-    let remote =
-        api.build().map_err(|e| refuse(model.file, e.to_string()))?.model(model.repository.to_owned());
-    for (file, needed) in model.files() {
-        if repository(cache, model).get(file).is_some() {
+    let remote = api.build().map_err(|e| refuse(main, e.to_string()))?.repo(repository(known));
+    let here = cache.repo(repository(known));
+    for (file, needed) in known.weights.files() {
+        if here.get(file).is_some() {
             continue;
         }
-        if let Err(error) = remote.download_with_progress(file, progress(file))
-            && needed
-        {
-            let hint = "check the network and HF_ENDPOINT, or put the files into $FRESHET_MODELS by hand";
-            return Err(refuse(file, format!("{error} ({}); {hint}", remote.url(file))));
+        match remote.download_with_progress(file, progress(file)) {
+            Ok(path) => check(&path).map_err(|reason| refuse(file, reason))?,
+            Err(error) if needed => {
+                let hint = "check the network and HF_ENDPOINT, or put the files into $FRESHET_MODELS by hand";
+                return Err(refuse(file, format!("{error} ({}); {hint}", remote.url(file))));
+            }
+            Err(_) => {}
         }
     }
-    cached(model, places).map_err(|place| refuse(model.file, format!("fetched, and yet not in {place}")))
+    cached(known, places).map_err(|place| refuse(main, format!("fetched, and yet not in {place}")))
+}
+
+/// Compares a file with what the hub says of it: large files are known by their SHA-256, under which the cache keeps
+/// them. A file that differs is removed.
+fn check(path: &Path) -> Result<(), String> {
+    let blob = path.canonicalize().map_err(|error| error.to_string())?;
+    let name = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name.len() != 64 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let mut hash = Sha256::new();
+    let mut file = File::open(&blob).map_err(|error| error.to_string())?;
+    std::io::copy(&mut file, &mut hash).map_err(|error| error.to_string())?;
+    let found = format!("{:x}", hash.finalize());
+    if found == name {
+        return Ok(());
+    }
+    // What cannot be removed is refused again next time.
+    let _ = std::fs::remove_file(path).and_then(|()| std::fs::remove_file(&blob));
+    Err(format!("its SHA-256 is {found}, the hub says {name}; removed, try again"))
 }
 
 /// Folders beside which `vendor/` may stand: the executable's, its three parents (a binary in `target/release/deps`
@@ -169,19 +194,24 @@ fn known_names() -> String {
     MODELS.iter().map(|model| model.name).collect::<Vec<_>>().join(", ")
 }
 
-fn repository(cache: &Cache, model: &KnownModel) -> CacheRepo {
-    cache.repo(Repo::new(model.repository.to_owned(), RepoType::Model))
+fn repository(known: Known<'_>) -> Repo {
+    let name = known.weights.repository.to_owned();
+    match known.revision {
+        Some(revision) => Repo::with_revision(name, RepoType::Model, revision.to_owned()),
+        None => Repo::new(name, RepoType::Model),
+    }
 }
 
 /// The snapshot that holds the model file, or the place where it would be.
-fn cached(model: &KnownModel, places: &Places) -> Result<PathBuf, String> {
+fn cached(known: Known<'_>, places: &Places) -> Result<PathBuf, String> {
     let Some(cache) = &places.cache else {
         return Err("the Hugging Face cache (neither HF_HOME nor a home folder)".to_owned());
     };
-    let folder = format!("models--{}", model.repository.replace('/', "--"));
+    let Weights { repository: name, file, .. } = *known.weights;
+    let folder = format!("models--{}", name.replace('/', "--"));
     let place = || format!("{} (Hugging Face cache)", cache.path().join(&folder).display());
-    let file = repository(cache, model).get(model.file).ok_or_else(place)?;
+    let found = cache.repo(repository(known)).get(file).ok_or_else(place)?;
     // The file stands in the snapshot under its path in the repository.
-    let depth = Path::new(model.file).components().count();
-    file.ancestors().nth(depth).map(Path::to_path_buf).ok_or_else(place)
+    let depth = Path::new(file).components().count();
+    found.ancestors().nth(depth).map(Path::to_path_buf).ok_or_else(place)
 }

@@ -1,32 +1,25 @@
-//! A model that ONNX Runtime runs: token numbers in, token vectors out.
+//! A model that ONNX Runtime runs: token numbers in, token vectors or logits out.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ort::ep;
 use ort::session::{Session, SessionInputValue};
-use ort::value::{Tensor, TensorElementType, ValueType};
-use tokenizers::{Tokenizer, TruncationParams};
+use ort::value::{DynValue, Tensor, TensorElementType, TensorValueType, ValueType};
+use tokenizers::Tokenizer;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::encode::TextEncoder;
 use super::manifest::misfit;
-use super::model::{Backend, Hidden, Runner};
+use super::model::{Backend, Head, Hidden, Runner, Tokens, Values};
 use super::{EmbedError, Manifest, ModelInfo, Priority, environment};
 
 /// Inputs of BERT-like exports; a model need not have them all.
 const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
-/// Names of the output that holds token vectors, best first; otherwise the first output of rank 3.
-const OUTPUTS: [&str; 2] = ["last_hidden_state", "token_embeddings"];
-
 /// A loaded ONNX model with its tokenizer.
 pub struct OnnxModel {
     info: ModelInfo,
-    query_prefix: String,
-    passage_prefix: String,
-    /// Cuts at `max_tokens`, special tokens counted.
-    cutting: Tokenizer,
-    /// Cuts nothing.
-    plain: Tokenizer,
+    encoder: TextEncoder,
     file: PathBuf,
     signature: Signature,
     /// The session that the model was examined with, for the first runner.
@@ -38,8 +31,10 @@ pub struct OnnxModel {
 struct Signature {
     /// Those of [`INPUTS`] that the model has.
     inputs: Vec<&'static str>,
-    /// Token vectors.
+    /// What the head reads.
     output: String,
+    /// Its rank: 3 for rows per token, 2 for a row per text.
+    rank: usize,
     /// Token number put where a text ends before the longest.
     padding: u32,
 }
@@ -47,36 +42,33 @@ struct Signature {
 impl OnnxModel {
     /// Loads the model of a folder and runs it once, to know the size of its vectors.
     pub fn load(folder: &Path, manifest: Manifest) -> Result<Self, EmbedError> {
-        let Tokenizers { plain, cutting, padding } = tokenizers(folder, manifest.max_tokens)?;
+        let encoder = TextEncoder::load(folder, &manifest)?;
         let file = folder.join(&manifest.file);
         let session = open(&file)?;
-        let signature = Signature { padding, ..examine(&session, &file)? };
+        let signature = Signature { padding: encoder.padding(), ..examine(&session, &file, &manifest.head)? };
         let mut runner = OnnxRunner { session, signature: signature.clone() };
-        let probe = encode(&cutting, "", "probe")
-            .map_err(|e| misfit(folder, e, "a tokenizer that reads \"probe\""))?;
+        let probe = match manifest.head {
+            Head::CrossEncoder { .. } => encoder.encode_pair("probe", "probe"),
+            Head::Dense { .. } | Head::LateInteraction(_) | Head::Sparse => {
+                encoder.encode("probe", Priority::Document)
+            }
+        };
+        let probe = probe.map_err(|e| misfit(folder, e, "a tokenizer that reads \"probe\""))?;
         let hidden = runner.run(&[&probe]).map_err(|e| misfit(&file, e, "a model that runs"))?;
-        let special = plain.encode("", true).map_err(|e| misfit(folder, e.to_string(), "a tokenizer"))?.len();
+        if let Some(dim) = manifest.dimension.filter(|dim| *dim != hidden.dim) {
+            return Err(misfit(&file, format!("dimension {}", hidden.dim), &format!("dimension {dim}")));
+        }
         let info = ModelInfo {
             dim: hidden.dim,
             max_tokens: manifest.max_tokens,
-            special_tokens: special,
-            pooling: manifest.pooling,
-            normalize: manifest.normalize,
+            special_tokens: encoder.special_tokens(),
             folder: Some(folder.to_path_buf()),
             digest: digest(folder, &manifest)?,
+            head: manifest.head,
             name: manifest.name,
             license: manifest.license,
         };
-        Ok(Self {
-            info,
-            query_prefix: manifest.query_prefix,
-            passage_prefix: manifest.passage_prefix,
-            cutting,
-            plain,
-            file,
-            signature,
-            spare: Mutex::new(Some(runner.session)),
-        })
+        Ok(Self { info, encoder, file, signature, spare: Mutex::new(Some(runner.session)) })
     }
 }
 
@@ -86,15 +78,15 @@ impl Backend for OnnxModel {
     }
 
     fn tokenizer(&self) -> &Tokenizer {
-        &self.plain
+        self.encoder.tokenizer()
     }
 
-    fn encode(&self, text: &str, priority: Priority) -> Result<Vec<u32>, String> {
-        let prefix = match priority {
-            Priority::Query => &self.query_prefix,
-            Priority::Document => &self.passage_prefix,
-        };
-        encode(&self.cutting, prefix, text)
+    fn encode(&self, text: &str, priority: Priority) -> Result<Tokens, String> {
+        self.encoder.encode(text, priority)
+    }
+
+    fn encode_pair(&self, query: &str, text: &str) -> Result<Tokens, String> {
+        self.encoder.encode_pair(query, text)
     }
 
     fn runner(&self) -> Result<Box<dyn Runner>, EmbedError> {
@@ -111,49 +103,62 @@ struct OnnxRunner {
 }
 
 impl Runner for OnnxRunner {
-    fn run(&mut self, batch: &[&[u32]]) -> Result<Hidden, String> {
+    fn run(&mut self, batch: &[&Tokens]) -> Result<Hidden, String> {
         let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
-        let cells = batch.len() * longest;
-        let (mut ids, mut mask) = (Vec::with_capacity(cells), Vec::with_capacity(cells));
-        for text in batch {
-            ids.extend(text.iter().map(|id| i64::from(*id)));
-            ids.resize(ids.len() + longest - text.len(), i64::from(self.signature.padding));
-            mask.resize(mask.len() + text.len(), 1_i64);
-            mask.resize(mask.len() + longest - text.len(), 0);
-        }
         let mut inputs: Vec<(&str, SessionInputValue)> = Vec::with_capacity(INPUTS.len());
         for name in &self.signature.inputs {
-            let values = match *name {
-                "input_ids" => std::mem::take(&mut ids),
-                "attention_mask" => std::mem::take(&mut mask),
-                _ => vec![0; cells], // token_type_ids: one segment
-            };
+            let mut values = Vec::with_capacity(batch.len() * longest);
+            for text in batch {
+                let end = values.len() + longest;
+                let padding = match *name {
+                    "input_ids" => {
+                        values.extend(text.ids.iter().map(|id| i64::from(*id)));
+                        i64::from(self.signature.padding)
+                    }
+                    "attention_mask" => {
+                        values.resize(values.len() + text.attended, 1);
+                        0
+                    }
+                    _ => {
+                        values.extend(text.segments.iter().map(|segment| i64::from(*segment)));
+                        0
+                    }
+                };
+                values.resize(end, padding);
+            }
             let tensor =
                 Tensor::from_array(([batch.len(), longest], values)).map_err(|error| error.to_string())?;
             inputs.push((name, tensor.into()));
         }
-        let outputs = self.session.run(inputs).map_err(|error| error.to_string())?;
-        let output = outputs.get(&self.signature.output).ok_or("the model gave no output")?;
-        let (shape, values) = output.try_extract_tensor::<f32>().map_err(|error| error.to_string())?;
-        let dim = match **shape {
-            [texts, tokens, dim] if fits(texts, batch.len()) && fits(tokens, longest) => {
-                usize::try_from(dim).ok()
-            }
-            _ => None,
-        };
-        let dim = dim.filter(|dim| *dim > 0).ok_or_else(|| {
-            format!(
-                "output \"{}\" has shape {shape:?}, expected [{}, {longest}, dim]",
-                self.signature.output,
-                batch.len()
-            )
-        })?;
-        Ok(Hidden { longest, dim, values: values.to_vec() })
+        let mut outputs = self.session.run(inputs).map_err(|error| error.to_string())?;
+        let output = outputs.remove(&self.signature.output).ok_or("the model gave no output")?;
+        hidden(output, &self.signature, batch.len(), longest)
     }
 }
 
-fn fits(found: i64, expected: usize) -> bool {
-    usize::try_from(found) == Ok(expected)
+/// Checks the shape of an output: rows per token, or one row per text.
+fn hidden(output: DynValue, signature: &Signature, texts: usize, longest: usize) -> Result<Hidden, String> {
+    let tensor = output.downcast::<TensorValueType<f32>>().map_err(|error| error.to_string())?;
+    let shape: Vec<i64> = tensor.extract_tensor().0.to_vec();
+    let is = |found: i64, expected: usize| usize::try_from(found) == Ok(expected);
+    let (rows, dim) = match (signature.rank, shape.as_slice()) {
+        (3, [found, tokens, dim]) if is(*found, texts) && is(*tokens, longest) => (longest, *dim),
+        (2, [found, dim]) if is(*found, texts) => (1, *dim),
+        _ => (0, 0),
+    };
+    // A cross-encoder has one logit: those of classifiers do not say which class is the good one.
+    match usize::try_from(dim) {
+        Ok(dim) if dim > 0 && (signature.rank == 3 || dim == 1) => {
+            Ok(Hidden { rows, dim, values: Values::Tensor(tensor) })
+        }
+        _ => {
+            let expected = match signature.rank {
+                3 => format!("[{texts}, {longest}, dim]"),
+                _ => format!("[{texts}, 1]"),
+            };
+            Err(format!("output \"{}\" has shape {shape:?}, expected {expected}", signature.output))
+        }
+    }
 }
 
 /// Opens a session for one thread.
@@ -176,8 +181,8 @@ fn open(file: &Path) -> Result<Session, EmbedError> {
     builder().map_err(fail)
 }
 
-/// Checks what a model takes and gives.
-fn examine(session: &Session, file: &Path) -> Result<Signature, EmbedError> {
+/// Checks what a model takes, and gives to a head.
+fn examine(session: &Session, file: &Path, head: &Head) -> Result<Signature, EmbedError> {
     let names: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
     if let Some(other) = names.iter().find(|name| !INPUTS.contains(name)) {
         return Err(misfit(file, format!("an input \"{other}\""), &format!("inputs among {INPUTS:?}")));
@@ -186,18 +191,23 @@ fn examine(session: &Session, file: &Path) -> Result<Signature, EmbedError> {
     if !inputs.contains(&"input_ids") || !inputs.contains(&"attention_mask") {
         return Err(misfit(file, format!("inputs {names:?}"), "\"input_ids\" and \"attention_mask\""));
     }
+    // Names that exports use, best first; otherwise the first output of the rank.
+    let (wanted, known, shape): (usize, &[&str], &str) = match head {
+        Head::Dense { .. } => (3, &["last_hidden_state", "token_embeddings"], "[batch, tokens, dim]"),
+        Head::LateInteraction(_) => (3, &["contextual", "last_hidden_state"], "[batch, tokens, dim]"),
+        Head::Sparse => (3, &["logits"], "[batch, tokens, words]"),
+        Head::CrossEncoder { .. } => (2, &["logits"], "[batch, 1]"),
+    };
     let outputs = session.outputs();
-    let named = OUTPUTS.iter().find_map(|name| outputs.iter().find(|output| output.name() == *name));
-    let output = named.or_else(|| outputs.iter().find(|output| rank(output.dtype()) == Some(3)));
-    if let Some(output) = output.filter(|output| rank(output.dtype()) == Some(3)) {
-        return Ok(Signature { inputs, output: output.name().to_owned(), padding: 0 });
+    let named = known.iter().find_map(|name| outputs.iter().find(|output| output.name() == *name));
+    let output = named.or_else(|| outputs.iter().find(|output| rank(output.dtype()) == Some(wanted)));
+    if let Some(output) = output.filter(|output| rank(output.dtype()) == Some(wanted)) {
+        return Ok(Signature { inputs, output: output.name().to_owned(), rank: wanted, padding: 0 });
     }
     let found: Vec<String> = outputs.iter().map(|o| format!("\"{}\": {}", o.name(), o.dtype())).collect();
-    Err(misfit(
-        file,
-        format!("outputs {}", found.join(", ")),
-        "an f32 output of rank 3, [batch, tokens, dim]",
-    ))
+    let expected =
+        format!("an f32 output of rank {wanted}, {shape}, for a model of kind \"{}\"", head.name());
+    Err(misfit(file, format!("outputs {}", found.join(", ")), &expected))
 }
 
 /// Rank of a tensor of f32.
@@ -211,42 +221,6 @@ fn rank(kind: &ValueType) -> Option<usize> {
     }
 }
 
-/// The tokenizer of a folder.
-struct Tokenizers {
-    /// Neither cuts nor pads.
-    plain: Tokenizer,
-    /// Cuts.
-    cutting: Tokenizer,
-    /// The token that its file pads with.
-    padding: u32,
-}
-
-/// Reads the tokenizer of a folder. Padding and truncation of its file do not hold: padding is the runner's work, and
-/// public files often pad every text to a fixed length or cut below the model's limit.
-fn tokenizers(folder: &Path, max_tokens: usize) -> Result<Tokenizers, EmbedError> {
-    let path = folder.join("tokenizer.json");
-    let bad =
-        |error: tokenizers::Error| misfit(&path, error.to_string(), "a tokenizer of Hugging Face tokenizers");
-    let mut plain = Tokenizer::from_file(&path).map_err(bad)?;
-    let padding = plain.get_padding().map_or(0, |padding| padding.pad_id);
-    plain.with_padding(None);
-    plain.with_truncation(None).map_err(bad)?;
-    let mut cutting = plain.clone();
-    let cut = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
-    cutting.with_truncation(Some(cut)).map_err(bad)?;
-    Ok(Tokenizers { plain, cutting, padding })
-}
-
-fn encode(tokenizer: &Tokenizer, prefix: &str, text: &str) -> Result<Vec<u32>, String> {
-    let encoding = match prefix {
-        "" => tokenizer.encode_fast(text, true),
-        prefix => tokenizer.encode_fast(format!("{prefix}{text}"), true),
-    };
-    let ids =
-        encoding.map_err(|error| format!("the tokenizer cannot read the text: {error}"))?.get_ids().to_vec();
-    if ids.is_empty() { Err("the text has no tokens".to_owned()) } else { Ok(ids) }
-}
-
 /// xxh3-128 over weights, tokenizer and usage.
 fn digest(folder: &Path, manifest: &Manifest) -> Result<String, EmbedError> {
     let mut hash = Xxh3::new();
@@ -256,8 +230,13 @@ fn digest(folder: &Path, manifest: &Manifest) -> Result<String, EmbedError> {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(&bytes);
     }
-    let Manifest { pooling, normalize, max_tokens, query_prefix, passage_prefix, .. } = manifest;
-    let usage = format!("{pooling:?} {normalize} {max_tokens} {query_prefix:?} {passage_prefix:?}");
+    let Manifest { head, max_tokens, query_prefix, passage_prefix, .. } = manifest;
+    let head = match head {
+        // As it was before there were other heads: digests of snapshots stay what they are.
+        Head::Dense { pooling, normalize } => format!("{pooling:?} {normalize}"),
+        Head::LateInteraction(_) | Head::Sparse | Head::CrossEncoder { .. } => format!("{head:?}"),
+    };
+    let usage = format!("{head} {max_tokens} {query_prefix:?} {passage_prefix:?}");
     hash.update(usage.as_bytes());
     Ok(format!("{:032x}", hash.digest128()))
 }

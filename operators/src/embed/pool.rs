@@ -1,39 +1,62 @@
-//! Token vectors → what is stored: pooled, normalised, quantised.
+//! What a run gives → what is stored: pooled, normalised, quantised, weighed, scored.
 
-use super::model::Pooling;
+use freshet_schemas::SparseVector;
+
+use super::model::{Activation, Head, Pooling, Tokens};
 use super::{Embedding, ModelInfo, TokenMatrix, Wants};
 
 /// Largest code of a quantised value.
 const CODE_MAX: f32 = 127.0;
 
-/// Makes the embedding of one text from its token vectors, row-major `[tokens, dim]`, padding left out.
-pub(super) fn embedding(rows: &[f32], model: &ModelInfo, wants: Wants) -> Result<Embedding, String> {
+/// Makes the embedding of one text from its rows, `[tokens, dim]`, padding left out.
+pub(super) fn embedding(
+    rows: &[f32],
+    text: &Tokens,
+    model: &ModelInfo,
+    wants: Wants,
+) -> Result<Embedding, String> {
     if !rows.iter().all(|value| value.is_finite()) {
         return Err("the model gave a value that is not finite".to_owned());
     }
-    let mut dense = pooled(rows, model.dim, model.pooling);
-    if model.normalize {
-        normalize(&mut dense);
+    let mut embedding = Embedding::default();
+    match model.head {
+        Head::Dense { pooling, normalize: unit } => {
+            embedding.dense = pooled(rows, model.dim, pooling);
+            if unit {
+                normalize(&mut embedding.dense);
+            }
+            token_vectors(&mut embedding, rows, text, model.dim, wants);
+        }
+        // Whatever is asked of it, token vectors are all that it gives.
+        Head::LateInteraction(_) => token_vectors(&mut embedding, rows, text, model.dim, wants),
+        Head::Sparse => embedding.sparse = Some(weights(rows, model.dim)),
+        Head::CrossEncoder { activation } => {
+            embedding.score = rows.first().map(|logit| score(*logit, activation))
+        }
     }
-    let unit_rows = || {
-        rows.chunks_exact(model.dim).map(|row| {
-            let mut unit = row.to_vec();
-            normalize(&mut unit);
-            unit
-        })
+    Ok(embedding)
+}
+
+/// Adds token vectors of unit length, as they are wanted.
+fn token_vectors(to: &mut Embedding, rows: &[f32], text: &Tokens, dim: usize, wants: Wants) {
+    let kept = |(place, row): (usize, &[f32])| {
+        let mut unit = row.to_vec();
+        normalize(&mut unit);
+        text.skipped.binary_search(&place).is_err().then_some(unit)
     };
-    let (tokens, rows) = match wants {
-        Wants::Dense => (None, None),
-        Wants::Tokens => (Some(quantize(unit_rows(), model.dim)), None),
-        Wants::Rows => (None, Some(unit_rows().collect())),
-    };
-    Ok(Embedding { dense, tokens, rows })
+    let unit_rows = rows.chunks_exact(dim).enumerate().filter_map(kept);
+    match wants {
+        Wants::Dense => {}
+        Wants::Tokens => to.tokens = Some(quantize(unit_rows, dim)),
+        Wants::Rows => to.rows = Some(unit_rows.collect()),
+    }
 }
 
 /// One vector of all rows.
 fn pooled(rows: &[f32], dim: usize, pooling: Pooling) -> Vec<f32> {
     match pooling {
         Pooling::Cls => rows[..dim].to_vec(),
+        Pooling::LastToken => rows[rows.len() - dim..].to_vec(),
         Pooling::Mean => {
             let mut mean = vec![0.0; dim];
             for row in rows.chunks_exact(dim) {
@@ -45,6 +68,26 @@ fn pooled(rows: &[f32], dim: usize, pooling: Pooling) -> Vec<f32> {
             mean.iter_mut().for_each(|sum| *sum /= tokens);
             mean
         }
+    }
+}
+
+/// SPLADE's weights: ln(1 + max(0, x)) grows with x, so that the greatest logit has the greatest weight.
+fn weights(logits: &[f32], words: usize) -> SparseVector {
+    let mut greatest = vec![0.0_f32; words];
+    for row in logits.chunks_exact(words) {
+        for (greatest, logit) in greatest.iter_mut().zip(row) {
+            *greatest = greatest.max(*logit);
+        }
+    }
+    let weighed = (0_u64..).zip(greatest).filter(|(_, logit)| *logit > 0.0);
+    let (indices, values) = weighed.map(|(word, logit)| (word, logit.ln_1p())).unzip();
+    SparseVector { indices, values }
+}
+
+fn score(logit: f32, activation: Activation) -> f32 {
+    match activation {
+        Activation::None => logit,
+        Activation::Sigmoid => 1.0 / (1.0 + (-logit).exp()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use freshet_schemas::{Fault, FaultCode, VectorKind};
+use freshet_schemas::{Fault, FaultCode, VectorKind, VectorValue};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -144,6 +144,7 @@ impl Desk {
             model,
             priority: Priority::Query,
             wants: Wants::Rows,
+            against: None,
             texts,
             reply: Box::new(move |embeddings| {
                 let embeddings = places.iter().map(|&place| embeddings[place].clone()).collect();
@@ -199,8 +200,7 @@ fn place(texts: &mut Vec<String>, text: String) -> usize {
 fn probe(field: &VectorField, embedding: Embedding) -> Probe {
     match field.spec.kind {
         VectorKind::Multi => Probe::Multi(embedding.rows.unwrap_or_default()),
-        VectorKind::Dense | VectorKind::Sparse => {
-            field.given_probe(freshet_schemas::VectorValue::Dense(embedding.dense))
-        }
+        VectorKind::Dense => field.given_probe(VectorValue::Dense(embedding.dense)),
+        VectorKind::Sparse => field.given_probe(VectorValue::Sparse(embedding.sparse.unwrap_or_default())),
     }
 }

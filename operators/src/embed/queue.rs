@@ -25,6 +25,7 @@ struct Waiting {
     answers: Arc<Answers>,
     model: usize,
     wants: Wants,
+    against: Option<Arc<str>>,
     /// With their place in the job.
     texts: std::iter::Enumerate<std::vec::IntoIter<String>>,
 }
@@ -34,6 +35,7 @@ pub(super) struct Item {
     pub(super) answers: Arc<Answers>,
     pub(super) place: usize,
     pub(super) wants: Wants,
+    pub(super) against: Option<Arc<str>>,
     pub(super) text: String,
 }
 
@@ -74,6 +76,7 @@ impl Queue {
             answers: Arc::new(Answers::new(job.texts.len(), job.reply)),
             model: job.model,
             wants: job.wants,
+            against: job.against,
             texts: job.texts.into_iter().enumerate(),
         });
         Ok(())
@@ -101,7 +104,8 @@ impl Queue {
                 && let Some((place, text)) = job.texts.next()
             {
                 tokens += (share.tokens)(model, &text);
-                portion.items.push(Item { answers: Arc::clone(&job.answers), place, wants: job.wants, text });
+                let (answers, against) = (Arc::clone(&job.answers), job.against.clone());
+                portion.items.push(Item { answers, place, wants: job.wants, against, text });
             }
             if job.texts.len() > 0 {
                 break;

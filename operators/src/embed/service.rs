@@ -14,7 +14,7 @@ use std::time::Instant;
 use freshet_config::Embedding as EmbeddingConfig;
 
 use super::batches::batches;
-use super::model::{Backend, Hidden, Runner, load};
+use super::model::{Backend, Head, Hidden, Runner, Tokens, load};
 use super::queue::{Answered, Item, Portion, Queue, Share};
 use super::{EmbedCounts, EmbedError, EmbedMetrics, Embedding, ModelInfo, Priority, Wants, pool};
 
@@ -29,6 +29,8 @@ pub struct EmbedJob {
     pub priority: Priority,
     /// What is wanted for each text.
     pub wants: Wants,
+    /// What all texts are read together with: queries of cross-encoders.
+    pub against: Option<Arc<str>>,
     /// The texts; may be none.
     pub texts: Vec<String>,
     /// Called once, on a thread of the service, when all texts are settled; must not block. A text that cannot be
@@ -59,10 +61,10 @@ struct State {
     ended: bool,
 }
 
-/// A text with its token numbers.
+/// A text with its tokens.
 struct Input {
     item: Item,
-    ids: Vec<u32>,
+    tokens: Tokens,
 }
 
 impl EmbeddingService {
@@ -216,14 +218,17 @@ impl Thread {
                 return;
             }
             let started = Instant::now();
-            let encoded = contained(|| backend.encode(&item.text, priority));
+            let encoded = contained(|| match &item.against {
+                Some(query) => backend.encode_pair(query, &item.text),
+                None => backend.encode(&item.text, priority),
+            });
             self.shared.metrics.busy(started.elapsed().as_secs_f64());
             match encoded {
-                Ok(ids) => inputs.push(Some(Input { item, ids })),
+                Ok(tokens) => inputs.push(Some(Input { item, tokens })),
                 Err(reason) => self.settle(&item, priority, Err(reason)),
             }
         }
-        let lengths: Vec<usize> = inputs.iter().flatten().map(|input| input.ids.len()).collect();
+        let lengths: Vec<usize> = inputs.iter().flatten().map(|input| input.tokens.len()).collect();
         for batch in batches(&lengths, self.shared.batch_tokens_max) {
             if self.interrupted(priority) {
                 return;
@@ -255,20 +260,21 @@ impl Thread {
     /// Runs a batch and settles its texts. A batch that fails is halved until the text that makes it fail is alone:
     /// at most twice as many runs as texts.
     fn run(&mut self, model: usize, priority: Priority, batch: &[Input]) {
-        let ids: Vec<&[u32]> = batch.iter().map(|input| input.ids.as_slice()).collect();
-        let longest = ids.iter().map(|ids| ids.len()).max().unwrap_or(0);
-        let tokens: usize = ids.iter().map(|ids| ids.len()).sum();
+        let texts: Vec<&Tokens> = batch.iter().map(|input| &input.tokens).collect();
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+        let tokens: usize = texts.iter().map(|text| text.len()).sum();
         let backend = Arc::clone(&self.shared.backends[model]);
         let runner = &mut self.runners[model];
         let started = Instant::now();
-        let hidden = contained(|| check(runner.run(&ids)?, batch.len(), longest, backend.info().dim));
+        let hidden = contained(|| check(runner.run(&texts)?, batch.len(), longest, backend.info()));
         self.shared.metrics.busy(started.elapsed().as_secs_f64());
         self.shared.metrics.ran(tokens, batch.len() * longest - tokens);
         match hidden {
             Ok(hidden) => {
                 for (place, input) in batch.iter().enumerate() {
-                    let rows = hidden.text(place, input.ids.len());
-                    let result = contained(|| pool::embedding(rows, backend.info(), input.item.wants));
+                    let Input { item, tokens } = input;
+                    let rows = hidden.text(place, tokens.len());
+                    let result = contained(|| pool::embedding(rows, tokens, backend.info(), item.wants));
                     self.settle(&input.item, priority, result);
                 }
             }
@@ -309,11 +315,15 @@ fn contained<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 }
 
 /// Holds a runner to its contract.
-fn check(hidden: Hidden, texts: usize, longest: usize, dim: usize) -> Result<Hidden, String> {
-    let found = (hidden.values.len(), hidden.longest, hidden.dim);
-    if found != (texts * longest * dim, longest, dim) {
+fn check(hidden: Hidden, texts: usize, longest: usize, model: &ModelInfo) -> Result<Hidden, String> {
+    let (rows, dim) = match model.head {
+        Head::Dense { .. } | Head::LateInteraction(_) | Head::Sparse => (longest, model.dim),
+        Head::CrossEncoder { .. } => (1, 1),
+    };
+    let found = (hidden.values.len(), hidden.rows, hidden.dim);
+    if found != (texts * rows * dim, rows, dim) {
         return Err(format!(
-            "the model gave {} values for {} tokens of {} dimensions, expected {texts} · {longest} · {dim}",
+            "the model gave {} values for {} rows of {} dimensions, expected {texts} · {rows} · {dim}",
             found.0, found.1, found.2
         ));
     }

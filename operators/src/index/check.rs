@@ -4,7 +4,7 @@ use freshet_schemas::{SparseVector, VectorKind};
 
 use super::{FieldSpec, Probe, RowVector, Scoring, TokenMatrix};
 
-/// Says what of a dense or multi vector does not fit a field, with both sizes.
+/// Says what of a row's vector does not fit a field, with both sizes.
 ///
 /// # Errors
 /// What does not fit.
@@ -12,6 +12,7 @@ pub fn fits(spec: &FieldSpec, vector: &RowVector) -> Result<(), String> {
     match (spec.kind, vector) {
         (VectorKind::Dense, RowVector::Dense(vector)) => dense(spec, vector),
         (VectorKind::Multi, RowVector::Multi(matrix)) => multi(spec, matrix),
+        (VectorKind::Sparse, RowVector::Sparse(vector)) => fits_sparse(spec, vector),
         (VectorKind::Dense | VectorKind::Sparse | VectorKind::Multi, _) => Err(unlike(spec)),
     }
 }

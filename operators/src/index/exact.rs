@@ -142,7 +142,7 @@ impl ExactShard {
         let scores: Vec<Option<f64>> = match &version.fields[field] {
             Vectors::None => Vec::new(),
             Vectors::Rows(rows) => {
-                rows.iter().map(|row| row_score(row, probe, self.fields[field].metric)).collect()
+                rows.iter().map(|row| row_score(row, probe, &self.fields[field])).collect()
             }
             Vectors::Sparse(vector) => vec![sparse_score(vector, probe, self.fields[field].scoring)],
         };
@@ -178,9 +178,10 @@ fn resolve(change: FieldPut, before: &Vectors) -> Option<Vectors> {
     }
 }
 
-pub(super) fn row_score(row: &RowVector, probe: &Probe, metric: Metric) -> Option<f64> {
+pub(super) fn row_score(row: &RowVector, probe: &Probe, field: &FieldSpec) -> Option<f64> {
     match (row, probe) {
-        (RowVector::Dense(row), Probe::Dense(probe)) => Some(match metric {
+        (RowVector::Sparse(row), probe) => sparse_score(row, probe, field.scoring),
+        (RowVector::Dense(row), Probe::Dense(probe)) => Some(match field.metric {
             Metric::Dot => dot(row, probe),
             Metric::Euclid => 0.0 - distance(row, probe),
         }),

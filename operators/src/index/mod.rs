@@ -93,9 +93,11 @@ pub struct TokenMatrix {
     pub scales: Vec<f32>,
 }
 
-/// A dense or multi vector of one row.
+/// The vector of one row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RowVector {
+    /// Words ascending, with their weights.
+    Sparse(SparseVector),
     /// `[size]`
     Dense(Vec<f32>),
     /// `[tokens, size]`
@@ -107,15 +109,15 @@ pub enum RowVector {
 pub enum FieldPut {
     /// The document has no vector in this field.
     None,
-    /// One row per chunk (or a single row 0 for a precomputed vector): dense and multi fields.
+    /// One row per chunk, or a single row 0 for a precomputed vector.
     Rows(Vec<RowPut>),
-    /// A new sparse vector over the whole document.
+    /// A new sparse vector over the whole document: BM25, precomputed vectors.
     Sparse(SparseVector),
     /// The sparse vector of the version before.
     KeepSparse,
 }
 
-/// One row of a dense or multi field.
+/// One row of a field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RowPut {
     /// Row number in the version before: same text, same vector, not embedded again.
@@ -174,7 +176,7 @@ pub enum Probe {
 pub struct Hit {
     /// Document id.
     pub id: String,
-    /// Number of the best row (chunk) in the version; 0 for sparse fields.
+    /// Number of the best row (chunk) in the version; 0 where a row is the whole document.
     pub chunk: u32,
     /// Score, finite; higher is better.
     pub score: f64,

@@ -5,7 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::tiny::{self, Shape};
-use crate::embed::{Backend, EmbedError, Manifest, ModelInfo, OnnxModel, Pooling, Priority};
+use crate::embed::{
+    Backend, EmbedError, Head, Manifest, ModelInfo, OnnxModel, Pooling, Priority, Runner, Tokens,
+};
 
 fn load(folder: &Path) -> Result<OnnxModel, EmbedError> {
     OnnxModel::load(folder, Manifest::read(folder, "asked-for")?)
@@ -35,20 +37,20 @@ fn a_model_says_its_size_and_runs() {
         Ok(model) => model,
         Err(error) => panic!("{error}"),
     };
-    let ModelInfo { name, dim, max_tokens, special_tokens, pooling, normalize, .. } = model.info();
+    let ModelInfo { name, dim, max_tokens, special_tokens, head, .. } = model.info();
     assert_eq!((name.as_str(), *dim, *max_tokens, *special_tokens), ("tiny", tiny::DIM, 5, 2));
-    assert_eq!((*pooling, *normalize), (Pooling::Mean, false));
+    assert_eq!(*head, Head::Dense { pooling: Pooling::Mean, normalize: false });
     // [CLS] and [SEP] count; the tokenizer's own limit of 4 and padding to 9 do not hold; queries have a prefix.
     let document = model.encode("red green blue red", Priority::Document).expect("a readable text");
-    assert_eq!(document, [1, 4, 5, 6, 2]);
+    assert_eq!(document.ids, [1, 4, 5, 6, 2]);
     assert_eq!(model.tokenizer().encode("red green blue red", true).expect("a readable text").len(), 6);
     let query = model.encode("green", Priority::Query).expect("a readable text");
-    assert_eq!(query, [1, 4, 5, 2]);
+    assert_eq!(query.ids, [1, 4, 5, 2]);
     let hidden = model.runner().expect("a session").run(&[&document, &query]).expect("a run");
-    assert_eq!((hidden.longest, hidden.dim), (5, tiny::DIM));
+    assert_eq!((hidden.rows, hidden.dim), (5, tiny::DIM));
     let rows = |ids: &[u32]| ids.iter().flat_map(|id| tiny::TABLE[*id as usize]).collect::<Vec<f32>>();
-    assert_eq!(hidden.text(0, 5), rows(&document));
-    assert_eq!(hidden.text(1, 4), rows(&query));
+    assert_eq!(hidden.text(0, 5), rows(&document.ids));
+    assert_eq!(hidden.text(1, 4), rows(&query.ids));
 }
 
 #[test]
@@ -57,7 +59,9 @@ fn runners_are_independent_and_digests_tell_models_apart() {
     tiny::write(folder.path(), &Shape::default(), &tiny::manifest());
     let model = load(folder.path()).expect("a sound folder");
     let (mut one, mut two) = (model.runner().expect("a session"), model.runner().expect("a session"));
-    assert_eq!(one.run(&[&[1, 4, 2]]), two.run(&[&[1, 4, 2]]));
+    let text = Tokens::new(vec![1, 4, 2]);
+    let values = |runner: &mut Box<dyn Runner>| runner.run(&[&text]).expect("a run").values.to_vec();
+    assert_eq!(values(&mut one), values(&mut two));
     let digest = |changed: (&str, Value)| {
         let mut manifest = tiny::manifest();
         manifest[changed.0] = changed.1;
@@ -82,7 +86,7 @@ fn misfits_say_what_was_found_and_expected() {
         changed[key] = value;
         made(&Shape::default(), &changed)
     };
-    refused(with("pooling", "max".into()), "pooling \"max\"", "\"mean\" or \"cls\"");
+    refused(with("pooling", "max".into()), "pooling \"max\"", "\"last_token\"");
     refused(with("file", "other.onnx".into()), "no file \"other.onnx\"", "tokenizer.json");
     refused(with("max_tokens", 2.into()), "max_tokens 2", "at least 3");
     refused(with("max_tokens", "many".into()), "many", "JSON");
@@ -120,12 +124,13 @@ fn the_layout_of_public_repositories_is_read() {
     put("config.json", br#"{"max_position_embeddings": 64, "hidden_size": 3}"#);
     refused(load(folder.path()), "nothing about the pooling", "1_Pooling/config.json");
     put("1_Pooling/config.json", br#"{"pooling_mode_max_tokens": true}"#);
-    refused(load(folder.path()), "another pooling", "mean or CLS");
+    refused(load(folder.path()), "another pooling", "mean, CLS or last");
     put("1_Pooling/config.json", br#"{"word_embedding_dimension": 3, "pooling_mode_cls_token": true}"#);
     let modules = json!([{"type": "sentence_transformers.models.Normalize"}]);
     put("modules.json", modules.to_string().as_bytes());
     let info = load(folder.path()).expect("a sound folder").info().clone();
-    assert_eq!((info.pooling, info.normalize, info.max_tokens), (Pooling::Cls, true, 64));
+    assert_eq!(info.head, Head::Dense { pooling: Pooling::Cls, normalize: true });
+    assert_eq!(info.max_tokens, 64);
     assert_eq!(info.name, "asked-for");
     put("sentence_bert_config.json", br#"{"max_seq_length": 32}"#);
     assert_eq!(load(folder.path()).expect("a sound folder").info().max_tokens, 32);

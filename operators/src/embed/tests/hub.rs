@@ -4,13 +4,23 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
 use hf_hub::Cache;
+use sha2::{Digest, Sha256};
 
 use super::tiny::{self, Shape};
 use crate::embed::locate::{Places, locate_in, pull_into};
-use crate::embed::{EmbedError, Manifest};
+use crate::embed::{EmbedError, Head, Manifest, Pooling};
 
 /// Serves files of one repository until the test ends; others are "not found". Returns the address.
 fn hub(files: Vec<(&'static str, Vec<u8>)>) -> String {
+    hub_of("main", files, |name, _| name.replace('/', "-"))
+}
+
+/// The same with a revision, and a name of its own for each content.
+fn hub_of(
+    revision: &'static str,
+    files: Vec<(&'static str, Vec<u8>)>,
+    tag: fn(&str, &[u8]) -> String,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("http://{}", listener.local_addr().expect("bound"));
     std::thread::spawn(move || {
@@ -18,7 +28,7 @@ fn hub(files: Vec<(&'static str, Vec<u8>)>) -> String {
             let lines = BufReader::new(stream.try_clone().expect("a socket")).lines().map_while(Result::ok);
             let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
             let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)) else { continue };
-            let file = files.iter().find(|(name, _)| path.ends_with(&format!("/resolve/main/{name}")));
+            let file = files.iter().find(|(name, _)| path.ends_with(&format!("/resolve/{revision}/{name}")));
             let answer = match file {
                 Some((name, content)) => {
                     // hf-hub asks for the first byte to learn the size, then for the rest.
@@ -35,7 +45,7 @@ fn hub(files: Vec<(&'static str, Vec<u8>)>) -> String {
                     let head = format!(
                         "HTTP/1.1 206 Partial Content\r\nX-Repo-Commit: abc123\r\nETag: \"{}\"\r\nContent-Range: bytes \
                          {start}-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                        name.replace('/', "-"),
+                        tag(name, content),
                         end.saturating_sub(1),
                         content.len(),
                         end - start
@@ -80,7 +90,8 @@ fn a_model_is_fetched_once_into_the_cache() {
     assert_eq!(locate_in(name, &Default::default(), &places).expect("fetched").folder, folder);
     // The sizes and prefixes that the repository does not tell come from the registry.
     let manifest = Manifest::read(&folder, name).expect("a public layout");
-    assert_eq!((manifest.max_tokens, manifest.normalize, manifest.name.as_str()), (256, true, name));
+    assert_eq!((manifest.max_tokens, manifest.name.as_str()), (256, name));
+    assert_eq!(manifest.head, Head::Dense { pooling: Pooling::Mean, normalize: true });
     places.endpoint = Some("http://127.0.0.1:9".to_owned());
     let mut again = Vec::new();
     pull_into(name, |file: &str| again.push(file.to_owned()), &places).expect("all that is needed is there");
@@ -103,4 +114,39 @@ fn a_hub_without_the_model_is_an_error_that_names_file_and_address() {
     assert!(error.to_string().contains(&endpoint), "{error}");
     let error = pull_into("gpt-9", |_| (), &places).expect_err("unknown").to_string();
     assert!(error.contains("all-MiniLM-L6-v2"), "{error}");
+}
+
+fn sha256(_: &str, content: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(content))
+}
+
+#[test]
+fn a_pinned_revision_is_fetched_and_its_checksums_hold() {
+    let base = tempfile::tempdir().expect("a temporary folder");
+    let files = || {
+        vec![
+            ("onnx/model_quantized.onnx", tiny::model(&Shape::default())),
+            ("tokenizer.json", tiny::tokenizer().to_string().into_bytes()),
+            ("config.json", b"{}".to_vec()),
+        ]
+    };
+    let places = |endpoint: String| Places {
+        models: None,
+        roots: Vec::new(),
+        cache: Some(Cache::new(base.path().to_path_buf())),
+        endpoint: Some(endpoint),
+        offline: false,
+    };
+    let name = "bge-small-en-v1.5:int8@v7";
+    let wrong = places(hub_of("v7", files(), |_, _| "0".repeat(64)));
+    let error = pull_into(name, |_| (), &wrong).expect_err("another content than the hub says").to_string();
+    assert!(error.contains("SHA-256") && error.contains(&"0".repeat(64)), "{error}");
+    let right = places(hub_of("v7", files(), sha256));
+    let folder = pull_into(name, |_| (), &right).expect("fetched");
+    assert!(folder.join("onnx/model_quantized.onnx").is_file());
+    assert_eq!(locate_in(name, &Default::default(), &right).expect("fetched").folder, folder);
+    locate_in("bge-small-en-v1.5:int8", &Default::default(), &right).expect_err("another revision");
+    let manifest = Manifest::read(&folder, name).expect("a public layout");
+    assert_eq!(manifest.file.to_str(), Some("onnx/model_quantized.onnx"));
+    assert_eq!(manifest.head, Head::Dense { pooling: Pooling::Cls, normalize: true });
 }

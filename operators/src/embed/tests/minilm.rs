@@ -13,7 +13,8 @@ use freshet_config::Embedding as EmbeddingConfig;
 use serde::Deserialize;
 
 use crate::embed::{
-    Backend, EmbedJob, Embedding, EmbeddingService, Manifest, OnnxModel, Pooling, Priority, Wants, load,
+    Backend, EmbedJob, Embedding, EmbeddingService, Head, Manifest, OnnxModel, Pooling, Priority, Tokens,
+    Wants, load,
 };
 use crate::text::{ChunkSettings, Chunker};
 
@@ -79,7 +80,7 @@ fn service_of(model: &Arc<dyn Backend>, threads: usize, batch_tokens_max: usize)
 fn embed(service: &EmbeddingService, priority: Priority, wants: Wants, texts: &[String]) -> Vec<Embedding> {
     let (send, replies) = channel();
     let reply = Box::new(move |results| send.send(results).expect("the test listens"));
-    let job = EmbedJob { model: 0, priority, wants, texts: texts.to_vec(), reply };
+    let job = EmbedJob { model: 0, priority, wants, against: None, texts: texts.to_vec(), reply };
     assert!(service.submit(job).is_ok(), "the queue is full");
     let results: Vec<Result<Embedding, String>> = replies.recv().expect("a reply");
     results.into_iter().map(|result| result.expect("embedded")).collect()
@@ -108,7 +109,7 @@ fn parity(model: &Arc<dyn Backend>) -> Vec<(Reference, f64)> {
     let found = embed(&service_of(model, 1, 2048), Priority::Document, Wants::Dense, &texts);
     let cosine = |(reference, found): (Reference, &Embedding)| {
         let ids = model.encode(&reference.text, Priority::Document).expect("a readable text");
-        assert_eq!(ids, reference.ids, "{}", reference.name);
+        assert_eq!(ids.ids, reference.ids, "{}", reference.name);
         let cosine = dot(&found.dense, &reference.dense) / dot(&reference.dense, &reference.dense).sqrt();
         (reference, cosine)
     };
@@ -145,9 +146,9 @@ fn the_model_describes_itself() {
         (info.name.as_str(), info.dim, info.max_tokens, info.special_tokens),
         ("all-MiniLM-L6-v2", 384, 256, 2)
     );
-    assert_eq!((info.pooling, info.normalize), (Pooling::Mean, true));
+    assert_eq!(info.head, Head::Dense { pooling: Pooling::Mean, normalize: true });
     assert_eq!(model.encode(&"word ".repeat(1000), Priority::Document).expect("a readable text").len(), 256);
-    assert_eq!(model.encode("", Priority::Query), Ok(vec![101, 102]));
+    assert_eq!(model.encode("", Priority::Query), Ok(Tokens::new(vec![101, 102])));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod folders;
 mod hub;
+mod kinds;
 mod minilm;
 mod service;
 mod tiny;

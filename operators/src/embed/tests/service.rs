@@ -9,7 +9,8 @@ use tokenizers::Tokenizer;
 
 use crate::embed::hashing::{Gate, HashingModel};
 use crate::embed::{
-    Backend, EmbedError, EmbedJob, Embedding, EmbeddingService, Hidden, ModelInfo, Priority, Runner, Wants,
+    Backend, EmbedError, EmbedJob, Embedding, EmbeddingService, Hidden, ModelInfo, Priority, Runner, Tokens,
+    Values, Wants,
 };
 
 type Results = Vec<Result<Embedding, String>>;
@@ -42,6 +43,7 @@ fn job(
         model: 0,
         priority,
         wants: Wants::Dense,
+        against: None,
         texts: texts.iter().map(|text| (*text).to_owned()).collect(),
         reply: Box::new(move |results| replies.send((name, results)).expect("the test listens")),
     }
@@ -165,7 +167,11 @@ impl Backend for Faulty {
         self.0.tokenizer()
     }
 
-    fn encode(&self, text: &str, priority: Priority) -> Result<Vec<u32>, String> {
+    fn encode_pair(&self, query: &str, text: &str) -> Result<Tokens, String> {
+        self.0.encode_pair(query, text)
+    }
+
+    fn encode(&self, text: &str, priority: Priority) -> Result<Tokens, String> {
         match text {
             "unreadable" => Err("cannot be read".to_owned()),
             "poison" => panic!("the tokenizer chokes on \"{text}\""),
@@ -174,7 +180,7 @@ impl Backend for Faulty {
     }
 
     fn runner(&self) -> Result<Box<dyn Runner>, EmbedError> {
-        let id = |word| self.0.encode(word, Priority::Document).expect("any text")[0];
+        let id = |word| self.0.encode(word, Priority::Document).expect("any text").ids[0];
         let words = ["fail", "panic", "short", "nan"].map(id);
         Ok(Box::new(FaultyRunner { inner: self.0.runner()?, words }))
     }
@@ -186,20 +192,21 @@ struct FaultyRunner {
 }
 
 impl Runner for FaultyRunner {
-    fn run(&mut self, batch: &[&[u32]]) -> Result<Hidden, String> {
-        let has = |number: usize| batch.iter().position(|text| text.contains(&self.words[number]));
+    fn run(&mut self, batch: &[&Tokens]) -> Result<Hidden, String> {
+        let has = |number: usize| batch.iter().position(|text| text.ids.contains(&self.words[number]));
         if has(0).is_some() {
             return Err("out of luck".to_owned());
         }
         assert!(has(1).is_none(), "a bug");
-        let mut hidden = self.inner.run(batch)?;
+        let Hidden { rows, dim, values } = self.inner.run(batch)?;
+        let mut values = values.to_vec();
         if has(2).is_some() {
-            hidden.values.pop();
+            values.pop();
         }
         if let Some(place) = has(3) {
-            hidden.values[place * hidden.longest * hidden.dim] = f32::NAN;
+            values[place * rows * dim] = f32::NAN;
         }
-        Ok(hidden)
+        Ok(Hidden { rows, dim, values: Values::Owned(values) })
     }
 }
 
@@ -235,7 +242,7 @@ fn a_text_that_fails_takes_no_other_along() {
             ("fail x", "out of luck"),
             ("panic x", "the model panicked: a bug"),
             ("unreadable", "cannot be read"),
-            ("short x", "the model gave 127 values for 2 tokens of 64 dimensions, expected 1 · 2 · 64"),
+            ("short x", "the model gave 127 values for 2 rows of 64 dimensions, expected 1 · 2 · 64"),
             ("poison", "the model panicked: the tokenizer chokes on \"poison\""),
             ("nan x", "the model gave a value that is not finite"),
         ]
@@ -295,6 +302,7 @@ fn a_reply_may_be_the_last_owner() {
             model: 0,
             priority: Priority::Query,
             wants: Wants::Dense,
+            against: None,
             texts: vec!["a".to_owned()],
             reply,
         },

@@ -10,7 +10,7 @@ use crate::embed::batches::batches;
 use crate::embed::hashing::HashingModel;
 use crate::embed::locate::{Places, locate_in};
 use crate::embed::pool::embedding;
-use crate::embed::{Backend, EmbedError, Pooling, Priority, Wants, quantize};
+use crate::embed::{Backend, EmbedError, Head, Pooling, Priority, Tokens, Wants, quantize};
 
 proptest! {
     #[test]
@@ -58,18 +58,18 @@ fn rows_of_zeros_keep_a_positive_scale() {
 fn vectors_are_pooled_and_normalised_as_the_model_says() {
     let mut info = HashingModel::new(2).info().clone();
     let rows = [3.0, 0.0, 0.0, 8.0];
-    let made = embedding(&rows, &info, Wants::Rows).expect("finite");
+    let text = Tokens::new(vec![1, 2]);
+    let made = embedding(&rows, &text, &info, Wants::Rows).expect("finite");
     assert_eq!(made.dense, [1.5 / 18.25_f32.sqrt(), 4.0 / 18.25_f32.sqrt()]);
     assert_eq!(made.rows, Some(vec![vec![1.0, 0.0], vec![0.0, 1.0]]));
     assert_eq!(made.tokens, None);
-    info.pooling = Pooling::Cls;
-    info.normalize = false;
-    let made = embedding(&rows, &info, Wants::Tokens).expect("finite");
+    info.head = Head::Dense { pooling: Pooling::Cls, normalize: false };
+    let made = embedding(&rows, &text, &info, Wants::Tokens).expect("finite");
     assert_eq!(made.dense, [3.0, 0.0]);
     assert_eq!(made.tokens.map(|tokens| tokens.codes), Some(vec![127, 0, 0, 127]));
-    let made = embedding(&rows, &info, Wants::Dense).expect("finite");
+    let made = embedding(&rows, &text, &info, Wants::Dense).expect("finite");
     assert_eq!((made.tokens, made.rows), (None, None));
-    embedding(&[1.0, f32::NAN], &info, Wants::Dense).expect_err("not finite");
+    embedding(&[1.0, f32::NAN], &text, &info, Wants::Dense).expect_err("not finite");
 }
 
 #[test]

@@ -17,13 +17,24 @@ pub enum AnyVector {
     Sparse(SparseVector),
 }
 
+impl From<RowVector> for AnyVector {
+    fn from(vector: RowVector) -> Self {
+        match vector {
+            RowVector::Sparse(vector) => Self::Sparse(vector),
+            RowVector::Dense(_) | RowVector::Multi(_) => Self::Row(vector),
+        }
+    }
+}
+
 impl AnyVector {
     /// Bytes of its numbers.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Row(RowVector::Dense(vector)) => size_of_val(vector.as_slice()),
             Self::Row(RowVector::Multi(matrix)) => matrix.codes.len() + size_of_val(matrix.scales.as_slice()),
-            Self::Sparse(vector) => vector.indices.len() * (size_of::<u64>() + size_of::<f32>()),
+            Self::Row(RowVector::Sparse(vector)) | Self::Sparse(vector) => {
+                vector.indices.len() * (size_of::<u64>() + size_of::<f32>())
+            }
         }
     }
 }

@@ -85,9 +85,6 @@ impl Shard {
                     check::fits_sparse(spec, &Default::default()).map_err(unfit)?;
                 }
                 FieldPut::KeepSparse => self.kept(&put.id, living, number, 0).map(drop)?,
-                FieldPut::Rows(_) if spec.kind == VectorKind::Sparse => {
-                    return Err(unfit("has rows, field is sparse".into()));
-                }
                 FieldPut::Rows(rows) => {
                     for row in rows {
                         match row {
@@ -138,7 +135,7 @@ impl Shard {
                 FieldPut::Rows(rows) => {
                     let row = |row| match row {
                         RowPut::Keep(old) => copy(field, old),
-                        RowPut::New(vector) => Ok(AnyVector::Row(vector)),
+                        RowPut::New(vector) => Ok(vector.into()),
                     };
                     rows.into_iter().map(row).collect::<Result<_, _>>()?
                 }

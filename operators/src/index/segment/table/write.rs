@@ -262,7 +262,7 @@ impl Vectors {
                 self.codes.extend(matrix.codes);
                 self.floats.extend(matrix.scales);
             }
-            Some(AnyVector::Sparse(vector)) => {
+            Some(AnyVector::Sparse(vector) | AnyVector::Row(RowVector::Sparse(vector))) => {
                 self.terms.extend(vector.indices);
                 self.floats.extend(vector.values);
             }
