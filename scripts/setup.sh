@@ -1,12 +1,13 @@
 #!/bin/sh
 # Brings in what `cargo build` cannot: everything lands in vendor/, and a part that is already there is left alone.
 #
-#   scripts/setup.sh [tools|runtime|model|kafka|duckdb]... default: tools runtime model
+#   scripts/setup.sh [tools|runtime|model|tiny|kafka|duckdb]...   default: tools runtime model
 #
 #   tools    compilers and libraries for FAISS and librdkafka            (apt; asks sudo when something is missing)
 #   runtime  ONNX Runtime's shared library                               → vendor/onnxruntime/
 #   model    all-MiniLM-L6-v2 as an int8 ONNX file                       → $FRESHET_MODELS or vendor/models/
 #            FRESHET_FP32=1 adds model_fp32.onnx beside it
+#   tiny     small models of every kind with what they must give, for tests and examples
 #   kafka    Java and the jars of one Apache Kafka broker, for tests     → vendor/kafka/lib/
 #   duckdb   a Python with DuckDB, for tests that read snapshots         → vendor/duckdb/
 set -eu
@@ -211,6 +212,19 @@ model() {
     say "model: ready, $to (int8, $(($(wc -c <"$to/model.onnx") / 1000000)) MB)"
 }
 
+# Models of every kind, small enough to be made in a second: what the tests compare with NumPy.
+tiny() {
+    to=${FRESHET_MODELS:-vendor/models}
+    stamp=$(cat models/tiny_models.py models/build_onnx.py | sha256sum)
+    if [ "$(cat "$to/.tiny" 2>/dev/null)" != "$stamp" ]; then
+        exporter
+        mkdir -p "$to"
+        vendor/py/bin/python models/tiny_models.py "$to" >/dev/null
+        echo "$stamp" >"$to/.tiny"
+    fi
+    say "tiny: ready, $to/tiny-*"
+}
+
 kafka() {
     packages=
     command -v java >/dev/null || packages=openjdk-17-jre-headless
@@ -246,8 +260,8 @@ duckdb() {
 [ $# -gt 0 ] || set -- tools runtime model
 for part; do
     case $part in
-        tools | runtime | model | kafka | duckdb) ;;
-        *) fail "unknown part \"$part\": there are tools, runtime, model, kafka and duckdb" ;;
+        tools | runtime | model | tiny | kafka | duckdb) ;;
+        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, kafka and duckdb" ;;
     esac
 done
 for part; do

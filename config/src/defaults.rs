@@ -196,6 +196,7 @@ impl Default for Config {
         let queries = Queries::default();
         let plan = default_plan(&vectors, &queries.limits);
         Self {
+            rerankers: BTreeMap::new(),
             pipeline: Pipeline::default(),
             connector: Connector::default(),
             topics: Topics::default(),

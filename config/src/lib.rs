@@ -14,6 +14,7 @@ mod load;
 mod payload;
 mod plans;
 mod problems;
+mod rerankers;
 mod section;
 mod sections;
 mod units;
@@ -29,6 +30,7 @@ use freshet_schemas::{Node, QueryLimits, VectorKind};
 
 pub use plans::{DEFAULT_PLAN, default_plan};
 pub use problems::{ConfigErrors, Problem};
+pub use rerankers::{Endpoint, Reranker, RerankerKind, Secret};
 pub use vectors::LANGUAGES;
 
 /// A checked configuration.
@@ -46,6 +48,8 @@ pub struct Config {
     pub payload: BTreeMap<String, PayloadKind>,
     /// `[vectors.NAME]`, by name.
     pub vectors: BTreeMap<String, VectorField>,
+    /// `[rerankers.NAME]`, by name.
+    pub rerankers: BTreeMap<String, Reranker>,
     /// `[plans.NAME]`, by name; `default` is there unless no vector field has a model, so that text finds nothing.
     pub plans: BTreeMap<String, Node>,
     /// `[embedding]`

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use freshet_schemas::{DocumentSpec, VectorSpec};
+use freshet_schemas::{DocumentSpec, PlanSpec, VectorSpec};
 use toml::Table;
 
 use crate::interpolate::{Env, interpolate};
 use crate::problems::Problems;
 use crate::section::Section;
-use crate::{Config, ConfigErrors, VectorField, connector, payload, plans, sections, vectors};
+use crate::{Config, ConfigErrors, VectorField, connector, payload, plans, rerankers, sections, vectors};
 
 impl Config {
     /// Reads a file, with variables from the environment.
@@ -45,6 +45,18 @@ impl Config {
         }
     }
 
+    /// What plans may name. `sizes` as in [`Config::document_spec`].
+    pub fn plan_spec(&self, sizes: &BTreeMap<String, usize>) -> PlanSpec {
+        PlanSpec {
+            vectors: self.vector_specs(sizes),
+            rerankers: self
+                .rerankers
+                .iter()
+                .map(|(name, of)| (name.clone(), of.documents_max.get()))
+                .collect(),
+        }
+    }
+
     /// The vector fields as documents and queries must fit them. `sizes` as in [`Config::document_spec`].
     pub fn vector_specs(&self, sizes: &BTreeMap<String, usize>) -> BTreeMap<String, VectorSpec> {
         let spec = |(name, field): (&String, &VectorField)| {
@@ -77,7 +89,8 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
     let embedding = sections::embedding(top.section("embedding"));
     let indexing = sections::indexing(top.section("indexing"));
     let queries = sections::queries(top.section("queries"));
-    let plans = plans::read(top.section("plans"), &vectors, &broken, &queries.limits);
+    let (rerankers, named) = rerankers::read(top.section("rerankers"), &vectors, &broken);
+    let plans = plans::read(top.section("plans"), &vectors, &broken, named, &queries.limits);
     let models = sections::models(top.section("models"));
     let snapshots = top.has("snapshots").then(|| sections::snapshots(top.section("snapshots")));
     let http = top.has("http").then(|| sections::http(top.section("http")));
@@ -96,6 +109,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
         documents,
         payload,
         vectors,
+        rerankers,
         plans,
         embedding,
         indexing,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use freshet_schemas::{Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, QueryLimits, VectorKind, VectorSpec};
+use freshet_schemas::{
+    Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, PlanSpec, QueryLimits, VectorKind, VectorSpec,
+};
 use toml::Value;
 
 use crate::VectorField;
@@ -20,15 +22,16 @@ pub(crate) fn read(
     mut section: Section<'_>,
     vectors: &BTreeMap<String, VectorField>,
     broken: &[String],
+    rerankers: BTreeMap<String, usize>,
     limits: &QueryLimits,
 ) -> BTreeMap<String, Node> {
-    let specs = specs(vectors, broken);
+    let spec = PlanSpec { vectors: specs(vectors, broken), rerankers };
     let mut plans = BTreeMap::new();
     for (name, value) in section.take_all() {
         let path = join("plans", &name);
         match Node::parse_plan(&to_json(value), limits, &path) {
             Ok(plan) => {
-                for fault in plan.misfits(&specs, &path) {
+                for fault in plan.misfits(&spec, &path) {
                     section.report_at(fault.field.unwrap_or_else(|| path.clone()), fault.message);
                 }
                 plans.insert(name, plan);

@@ -121,20 +121,14 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
     })
 }
 
-/// Where the vectors come from: a model, or the documents, which must then say their size.
+/// Where the vectors come from: a model, or the documents, which must then say their size. Whether a model makes
+/// vectors of the kind shows when it is loaded.
 fn check_source(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
     let is_bm25 = raw.model.as_deref() == Some(BM25);
     match kind {
         VectorKind::Sparse => {
             if raw.size.is_some() {
                 section.report("size", "a sparse vector has no size");
-            }
-            if let Some(model) = raw.model.as_ref().filter(|_| !is_bm25) {
-                let message = format!(
-                    "\"{model}\" is not a model for sparse vectors; known: \"{BM25}\", or none, \
-                     and the documents bring the vectors"
-                );
-                section.report("model", message);
             }
         }
         VectorKind::Dense | VectorKind::Multi => match (&raw.model, raw.size) {

@@ -19,6 +19,7 @@ pub mod index;
 pub mod message;
 pub mod plan;
 pub mod produce;
+pub mod rerank;
 pub mod shard;
 pub mod snapshot;
 pub mod stats;

@@ -28,18 +28,19 @@ use freshet_operators::decode::{DEAD_LETTER_SUFFIX, DeadLetters, decode_document
 use freshet_operators::embed::assemble::Assembler;
 use freshet_operators::embed::documents::embed_documents;
 use freshet_operators::embed::queries::embed_queries;
-use freshet_operators::gather::{Executions, answer, gather, start};
+use freshet_operators::gather::{Executions, Gathered, answer, gather, start};
 use freshet_operators::index::{IndexError, Time};
 use freshet_operators::message::{AnswerRecord, Binding, DeadLetter, Statistic};
 use freshet_operators::plan::plan;
 use freshet_operators::produce::{Delivery, Offsets, Producer, produce};
+use freshet_operators::rerank::rerank;
 use freshet_operators::shard::{Indexing, Round, Shards, SharedShards, index, serve};
 use freshet_operators::snapshot::Snapshots;
 use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
 use freshet_operators::upsert::{DocumentState, SplitText, upsert};
 use freshet_operators::wake::LateWake;
 use freshet_schemas::{AsOf, Offset, Partition};
-use timely::dataflow::operators::{Concatenate, Probe};
+use timely::dataflow::operators::{Concat, Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 use timely::worker::Worker;
 
@@ -251,9 +252,10 @@ fn search<'scope>(
     for number in 0..setup.config.queries.limits.depth_max {
         let round = if number == 0 { Round::Prefetch } else { Round::Rerank(number) };
         let replies = serve(requests, Rc::clone(&running.shards), Arc::clone(control), round);
-        let (next, finished) = gather(replies, Rc::clone(&executions), number);
-        requests = next;
-        done.push(finished);
+        let Gathered { next, done: finished, reading } = gather(replies, Rc::clone(&executions), number);
+        let (read_next, read) = rerank(reading, Rc::clone(&executions), Arc::clone(&setup.rerankers), number);
+        requests = next.concat(read_next);
+        done.extend([finished, read]);
     }
     let fetches = scope.concatenate(done);
     let fetched = serve(fetches, Rc::clone(&running.shards), Arc::clone(control), Round::Fetch);

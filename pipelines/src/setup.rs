@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use freshet_config::{Config, Distance, Quantization};
+use freshet_config::{Config, Distance, Quantization, Reranker, RerankerKind};
 use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
-use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, load};
+use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, Head, load};
 use freshet_operators::index::payload::PayloadField;
 use freshet_operators::index::segment::{Segment, SegmentSpec};
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit};
 use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCoding};
 use freshet_operators::plan::Plans;
+use freshet_operators::rerank::{self, Budgeted, CrossEncoder};
 use freshet_operators::shard::Shards;
 use freshet_operators::snapshot::Identity;
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
@@ -57,6 +58,8 @@ pub struct Setup {
     pub fields: Vec<VectorField>,
     /// The embedding service, if any field has a model.
     pub service: Option<Arc<EmbeddingService>>,
+    /// What reads texts for queries, by number: the order of their names.
+    pub rerankers: Arc<[Budgeted]>,
     /// Splits texts.
     chunker: Arc<Chunker>,
     /// Highest use of the documents' budget.
@@ -80,10 +83,11 @@ impl Setup {
     /// Models that are not there, and configured plans or languages that do not fit.
     pub fn load(config: Config) -> Result<Self, SetupError> {
         let mut models: Vec<(String, Arc<dyn Backend>)> = Vec::new();
-        for name in config.vectors.values().filter_map(|field| field.model.clone()) {
-            if name != BM25 && models.iter().all(|(known, _)| *known != name) {
-                let model = load(&name, &config.models)?;
-                models.push((name, model));
+        let reading = config.rerankers.values().filter_map(|reranker| reranker.kind.model());
+        for name in config.vectors.values().filter_map(|field| field.model.as_deref()).chain(reading) {
+            if name != BM25 && models.iter().all(|(known, _)| known != name) {
+                let model = load(name, &config.models)?;
+                models.push((name.to_owned(), model));
             }
         }
         Self::with_models(config, models)
@@ -98,12 +102,14 @@ impl Setup {
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
         let chunker = chunker(&config, &models)?;
         let identity = identity(&config, &fields, &models);
+        let readers = readers(&config, &models)?;
         let backends: Vec<Arc<dyn Backend>> = models.into_iter().map(|(_, model)| model).collect();
         let service = if backends.is_empty() {
             None
         } else {
             Some(EmbeddingService::with_backends(backends, &config.embedding)?)
         };
+        let rerankers = rerankers(&config, &readers, service.as_ref())?;
         let segments = SegmentSpec {
             fields: fields.iter().map(|field| field.spec.clone()).collect(),
             payload: (config.payload.iter())
@@ -121,6 +127,7 @@ impl Setup {
             config: Arc::new(config),
             fields,
             service,
+            rerankers,
             chunker: Arc::new(chunker),
             gauge: Arc::default(),
             clock: Clock::wall(),
@@ -130,9 +137,9 @@ impl Setup {
     }
 
     fn check_plans(&self) -> Result<(), SetupError> {
-        let specs = self.config.vector_specs(&self.sizes());
+        let spec = self.config.plan_spec(&self.sizes());
         for (name, plan) in &self.config.plans {
-            plan.check_fields(&specs).map_err(|fault| {
+            plan.check_fields(&spec).map_err(|fault| {
                 let key = fault
                     .field
                     .map_or_else(|| format!("plans.{name}"), |field| format!("plans.{name}.{field}"));
@@ -176,9 +183,14 @@ impl Setup {
         self.config.document_spec(&self.sizes())
     }
 
+    /// Models of the embedding service.
+    pub fn models(&self) -> usize {
+        self.service.as_ref().map_or(0, |service| service.models())
+    }
+
     /// The configured plans.
     pub fn plans(&self) -> Plans {
-        Plans::new(self.config.vector_specs(&self.sizes()), self.config.plans.clone())
+        Plans::new(self.config.plan_spec(&self.sizes()), self.config.plans.clone())
     }
 
     /// Splits texts into chunks. A text the tokenizer fails on stays whole: the model will say what is wrong with it.
@@ -189,6 +201,50 @@ impl Setup {
             Err(_) => vec![(0, text.len())],
         })
     }
+}
+
+/// Numbers of the models of cross-encoders, by reranker.
+fn readers(
+    config: &Config,
+    models: &[(String, Arc<dyn Backend>)],
+) -> Result<BTreeMap<String, usize>, SetupError> {
+    let mut readers = BTreeMap::new();
+    for (name, reranker) in &config.rerankers {
+        let Some(model) = reranker.kind.model() else { continue };
+        let Some(number) = models.iter().position(|(known, _)| known == model) else { continue };
+        let info = models[number].1.info();
+        if !matches!(info.head, Head::CrossEncoder { .. }) {
+            let problem = format!(
+                "\"{}\" is of kind \"{}\", which scores no pairs of texts; `freshet models list` names others",
+                info.name,
+                info.head.name()
+            );
+            return Err(SetupError::Config { key: format!("rerankers.{name}.model"), problem });
+        }
+        readers.insert(name.clone(), number);
+    }
+    Ok(readers)
+}
+
+/// All rerankers, in the order of their names.
+fn rerankers(
+    config: &Config,
+    readers: &BTreeMap<String, usize>,
+    service: Option<&Arc<EmbeddingService>>,
+) -> Result<Arc<[Budgeted]>, SetupError> {
+    let reranker = |(name, of): (&String, &Reranker)| {
+        let reranker: Arc<dyn rerank::Reranker> = match (&of.kind, readers.get(name), service) {
+            (RerankerKind::CrossEncoder { .. }, Some(model), Some(service)) => {
+                Arc::new(CrossEncoder::new(Arc::clone(service), *model))
+            }
+            _ => {
+                let problem = "is of a kind that this build does not have".to_owned();
+                return Err(SetupError::Config { key: format!("rerankers.{name}.kind"), problem });
+            }
+        };
+        Ok(Budgeted { reranker, budget: of.budget })
+    };
+    config.rerankers.iter().map(reranker).collect()
 }
 
 /// All that decides what is in the shards, by key of the configuration.
@@ -236,11 +292,26 @@ fn vector_field(
         }
         (None, None) => FieldSource::Given,
     };
+    if let Some(info) = number.map(|number| models[number].1.info())
+        && !info.head.makes(field.kind)
+    {
+        let problem = format!(
+            "\"{}\" is of kind \"{}\", which makes no {} vectors; `freshet models list` names others",
+            info.name,
+            info.head.name(),
+            field.kind.as_str()
+        );
+        return Err(SetupError::Config { key: format!("vectors.{name}.model"), problem });
+    }
     let given = field.size.map_or(0, std::num::NonZeroUsize::get);
     let spec = FieldSpec {
         name: name.to_owned(),
         kind: field.kind,
-        size: number.map_or(given, |number| models[number].1.info().dim),
+        size: match (field.kind, number) {
+            (VectorKind::Sparse, _) => 0,
+            (VectorKind::Dense | VectorKind::Multi, Some(number)) => models[number].1.info().dim,
+            (VectorKind::Dense | VectorKind::Multi, None) => given,
+        },
         scoring: match source {
             FieldSource::Terms(_) => Scoring::Bm25 { k1: field.k1, b: field.b },
             FieldSource::Model(_) | FieldSource::Given => Scoring::Dot,

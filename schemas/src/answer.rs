@@ -24,6 +24,9 @@ pub struct Answer {
     pub time: Option<u64>,
     /// From reading the query to writing the answer.
     pub took_seconds: f64,
+    /// Stages that could not do their work: their hits stand in the order before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<Degraded>,
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Fault>,
@@ -38,6 +41,7 @@ impl Answer {
             as_of: BTreeMap::new(),
             time: None,
             took_seconds,
+            degraded: Vec::new(),
             error: Some(fault),
         }
     }
@@ -55,6 +59,15 @@ impl Answer {
         serde_json::from_slice(bytes)
             .map_err(|error| Fault::whole(FaultCode::NotJson, format!("not an answer: {error}")))
     }
+}
+
+/// A stage that an answer had to do without.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// Name of the reranker.
+    pub stage: String,
+    /// What went wrong.
+    pub reason: String,
 }
 
 /// One hit.

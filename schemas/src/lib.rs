@@ -18,7 +18,7 @@ mod query;
 mod record;
 mod vector;
 
-pub use answer::{Answer, AsOf, FusionScore, Leg, Point, RerankScore};
+pub use answer::{Answer, AsOf, Degraded, FusionScore, Leg, Point, RerankScore};
 pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec};
 pub use fault::{Fault, FaultCode};
 pub use filter::{
@@ -26,8 +26,8 @@ pub use filter::{
     microseconds, values, words,
 };
 pub use query::{
-    Ask, Consistency, Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, Query, QueryFault, QueryLimits,
-    RRF_K_DEFAULT, WithPayload,
+    Ask, Consistency, Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, PlanSpec, Query, QueryFault,
+    QueryLimits, RRF_K_DEFAULT, WithPayload,
 };
 pub use record::{Header, Headers, Offset, Partition, Record, dead_letter, headers};
 pub use vector::{SparseVector, VectorKind, VectorValue};

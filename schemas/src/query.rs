@@ -7,6 +7,8 @@ mod check;
 mod node;
 mod parse;
 
+pub use check::PlanSpec;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

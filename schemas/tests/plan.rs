@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fields, limits, line, record, search, text};
+use common::{limits, line, plan_spec, record, search, text};
 use freshet_schemas::{Ask, Node, Query};
 use serde_json::json;
 
@@ -11,7 +11,7 @@ fn misfit(fields_of_query: &str) -> String {
     let value = format!("{{{fields_of_query}}}");
     let query = Query::parse(&record(Some("q"), Some(&value)), &limits()).expect("a query");
     let Ask::Plan(plan) = query.ask else { panic!("{value} is no plan") };
-    plan.check_fields(&fields()).map_or_else(|fault| line(&fault), |()| String::new())
+    plan.check_fields(&plan_spec()).map_or_else(|fault| line(&fault), |()| String::new())
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn configured_plans_search_the_text_of_the_query() {
     let leaf = Node { query: None, limit: 20, ..search(text(""), "dense") };
     let expect = Node { prefetch: vec![leaf], query: None, ..search(text(""), "colbert") };
     assert_eq!(found, Ok(expect.clone()));
-    assert_eq!(expect.check_fields(&fields()), Ok(()));
+    assert_eq!(expect.check_fields(&plan_spec()), Ok(()));
     let refused = |value, expect: &str| assert_eq!(parse(value), Err(expect.to_owned()));
     refused(json!(3), "invalid_value @ plans.p: the number 3 is not an object");
     refused(

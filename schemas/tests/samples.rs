@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{fields, limits, record, spec};
+use common::{fields, limits, plan_spec, record, spec};
 use freshet_schemas::{
     Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Leg, Point, Query, Record, RerankScore,
     dead_letter,
@@ -77,7 +77,7 @@ fn queries_agree_and_fit_the_fields() {
     agree("query", |record| {
         let query = Query::parse(record, &limits()).map_err(|refusal| refusal.fault)?;
         match query.ask {
-            Ask::Plan(root) => root.check_fields(&fields()),
+            Ask::Plan(root) => root.check_fields(&plan_spec()),
             Ask::Text { .. } => Ok(()),
         }
     });
@@ -120,6 +120,7 @@ fn answers_that_are_written_fit_the_schema_and_come_back() {
         as_of: BTreeMap::from([("documents".to_owned(), BTreeMap::from([(0, -1), (12, i64::MAX)]))]),
         time: Some(1_763_640_000_000),
         took_seconds: 0.0042,
+        degraded: Vec::new(),
         error: None,
     };
     let refusal = Answer::refusal("q", Fault::whole(FaultCode::NotJson, "not JSON"), 0.5);

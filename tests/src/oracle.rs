@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use freshet::setup::Setup;
+use freshet_config::Reranker;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{EmbedJob, Embedding, Priority, Wants};
 use freshet_schemas::{
-    AsOf, Ask, Document, DocumentChange, Filter, Fusion, Node, NodeQuery, Query, Record, VectorValue,
+    AsOf, Ask, Document, DocumentChange, Filter, Fusion, Node, NodeQuery, Query, Record, VectorKind,
+    VectorValue,
 };
 
 /// A hit: id and score.
@@ -94,8 +96,38 @@ impl<'a> Oracle<'a> {
             documents.iter().filter(|(id, _)| found(id)).map(|(id, d)| (id.clone(), d.clone())).collect()
         };
         let name = node.using.as_deref().unwrap_or_default();
+        if let Some(reranker) = self.setup.config.rerankers.get(name) {
+            let text = match &node.query {
+                Some(NodeQuery::Text(own)) => own,
+                _ => text,
+            };
+            return self.reread(reranker, text, &legs, documents);
+        }
         let field = self.setup.fields.iter().find(|field| field.spec.name == name).expect("a known field");
         let mut list = self.scores(field, node.query.as_ref(), text, &candidates, documents);
+        sort(&mut list);
+        list
+    }
+
+    /// One list, read by a cross-encoder. Documents are read whole: they are to be shorter than a chunk.
+    fn reread(
+        &self,
+        reranker: &Reranker,
+        text: &str,
+        legs: &[Vec<Scored>],
+        documents: &BTreeMap<String, Document>,
+    ) -> Vec<Scored> {
+        let [leg] = legs else { panic!("{} lists to be read, the oracle knows one", legs.len()) };
+        let model = reranker.kind.model().expect("a cross-encoder");
+        let service = self.setup.service.as_ref().expect("a service");
+        let is_it = |number: &usize| service.info(*number).name == model;
+        let number = (0..self.setup.models()).find(is_it).expect("a loaded model");
+        let read = leg.iter().take(reranker.documents_max.get());
+        let texts: Vec<String> = read.clone().map(|(id, _)| documents[id].text.clone()).collect();
+        let scores = self.run(number, Priority::Query, Some(text), texts);
+        let scored =
+            read.zip(scores).map(|((id, _), made)| (id.clone(), made.score.expect("a score").into()));
+        let mut list: Vec<Scored> = scored.collect();
         sort(&mut list);
         list
     }
@@ -127,15 +159,14 @@ impl<'a> Oracle<'a> {
                 let query = self.embed(*model, Priority::Query, vec![text.to_owned()]).remove(0);
                 candidates
                     .iter()
-                    .map(|(id, document)| {
+                    .filter_map(|(id, document)| {
                         let split = self.setup.splitter();
                         let chunks = split(&document.text);
                         let chunks =
                             chunks.into_iter().map(|(from, to)| document.text[from..to].to_owned()).collect();
                         let rows = self.embed(*model, Priority::Document, chunks);
-                        let score =
-                            rows.iter().map(|row| similarity(field, &query, row)).max_by(f64::total_cmp);
-                        (id.clone(), score.expect("at least one chunk"))
+                        let scores = rows.iter().filter_map(|row| similarity(field, &query, row));
+                        Some((id.clone(), scores.max_by(f64::total_cmp)?))
                     })
                     .collect()
             }
@@ -148,11 +179,22 @@ impl<'a> Oracle<'a> {
     }
 
     fn embed(&self, model: usize, priority: Priority, texts: Vec<String>) -> Vec<Embedding> {
+        self.run(model, priority, None, texts)
+    }
+
+    fn run(
+        &self,
+        model: usize,
+        priority: Priority,
+        against: Option<&str>,
+        texts: Vec<String>,
+    ) -> Vec<Embedding> {
         let (sender, receiver) = channel();
         let job = EmbedJob {
             model,
             priority,
             wants: Wants::Rows,
+            against: against.map(Arc::from),
             texts,
             reply: Box::new(move |embeddings| sender.send(embeddings).expect("the oracle waits")),
         };
@@ -171,12 +213,21 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
 }
 
-fn similarity(field: &VectorField, query: &Embedding, row: &Embedding) -> f64 {
-    if field.spec.kind == freshet_schemas::VectorKind::Dense {
-        return dot(&query.dense, &row.dense);
+/// `None` for sparse vectors without a common word, and where nothing is left of a text.
+fn similarity(field: &VectorField, query: &Embedding, row: &Embedding) -> Option<f64> {
+    match field.spec.kind {
+        VectorKind::Dense => Some(dot(&query.dense, &row.dense)),
+        VectorKind::Sparse => {
+            let (query, row) = (query.sparse.as_ref().expect("words"), row.sparse.as_ref().expect("words"));
+            let weight = |word| row.iter().find(|(other, _)| *other == word).map(|(_, weight)| weight);
+            let common = query.iter().filter_map(|(word, of)| Some(f64::from(of) * f64::from(weight(word)?)));
+            common.fold(None, |sum, part| Some(sum.unwrap_or(0.0) + part))
+        }
+        VectorKind::Multi => {
+            let (query, row) = (query.rows.as_ref().expect("rows"), row.rows.as_ref().expect("rows"));
+            query.iter().map(|q| row.iter().map(|r| dot(q, r)).max_by(f64::total_cmp)).sum()
+        }
     }
-    let (query, row) = (query.rows.as_ref().expect("rows"), row.rows.as_ref().expect("rows"));
-    query.iter().map(|q| row.iter().map(|r| dot(q, r)).max_by(f64::total_cmp).expect("a token")).sum()
 }
 
 fn bm25(

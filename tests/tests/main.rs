@@ -8,5 +8,6 @@ mod exactly_once;
 mod filters;
 mod freshness;
 mod kafka;
+mod models;
 mod oracle;
 mod snapshots;

@@ -126,6 +126,11 @@ impl EmbeddingService {
         self.shared.backends[model].info()
     }
 
+    /// How many models there are; their numbers begin at 0.
+    pub fn models(&self) -> usize {
+        self.shared.backends.len()
+    }
+
     /// A model, by its number, for its tokenizer.
     pub fn backend(&self, model: usize) -> &dyn Backend {
         &*self.shared.backends[model]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use freshet_schemas::{Answer, FusionScore, Leg, Point, RerankScore, WithPayload};
+use freshet_schemas::{Answer, Degraded, Fusion, FusionScore, Leg, Point, RerankScore, WithPayload};
 
 use crate::fuse::{self, Fused};
 use crate::index::{Fetched, Hit, by_rank};
-use crate::message::{AnswerRecord, ShardReply, ShardRequest, Task, TaskReply};
+use crate::message::{AnswerRecord, ShardReply, ShardRequest, Task, TaskReply, Ticket};
 use crate::plan::{Plan, Stage, Work};
 use crate::stats::WeighedQuery;
 
@@ -22,6 +22,46 @@ pub struct Ranked {
     pub contributions: Vec<Option<f64>>,
 }
 
+/// Texts that a reranker shall read for a query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RerankTask {
+    /// The query's name in flight.
+    pub ticket: Ticket,
+    /// Number of the stage.
+    pub stage: u16,
+    /// Number of the reranker.
+    pub reranker: u16,
+    /// What the texts are read for.
+    pub query: String,
+    /// The best chunk of each candidate, in the order they have so far.
+    pub texts: Vec<String>,
+}
+
+/// What the reply of a shard leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Absorbed {
+    /// Others are still to come.
+    Waiting,
+    /// The round is complete once these are done, too.
+    Reranking(Vec<RerankTask>),
+    /// The lists of the round are there.
+    Complete,
+}
+
+/// What a reranking stage of the current round knows.
+#[derive(Default)]
+struct Reranking {
+    /// Documents to be read, in the order before.
+    candidates: Vec<Hit>,
+    /// Their texts, by id, as they arrive.
+    texts: BTreeMap<String, String>,
+    /// What has come of it.
+    scores: Option<Result<Vec<f64>, String>>,
+}
+
+/// Constant of the fusion that orders the candidates of several lists (Cormack et al. 2009).
+const CANDIDATES_K: f64 = 60.0;
+
 /// State of a query. Invariant: the lists of all stages of earlier rounds are there, cut to their limits.
 pub struct Execution {
     query: WeighedQuery,
@@ -30,6 +70,9 @@ pub struct Execution {
     lists: Vec<Option<Vec<Ranked>>>,
     /// Hits of the current round, per stage, of the shards that have replied.
     arrived: BTreeMap<u16, Vec<Hit>>,
+    /// Reranking stages of the current round.
+    rerankings: BTreeMap<u16, Reranking>,
+    degraded: Vec<Degraded>,
     /// Shards that have replied in the current round.
     replies: u32,
     fetched: BTreeMap<String, Fetched>,
@@ -39,7 +82,16 @@ impl Execution {
     /// A query that has found nothing yet, over so many shards.
     pub fn new(query: WeighedQuery, shards: u32) -> Self {
         let lists = vec![None; query.admitted.planned.plan.stages.len()];
-        Self { query, shards, lists, arrived: BTreeMap::new(), replies: 0, fetched: BTreeMap::new() }
+        Self {
+            query,
+            shards,
+            lists,
+            arrived: BTreeMap::new(),
+            rerankings: BTreeMap::new(),
+            degraded: Vec::new(),
+            replies: 0,
+            fetched: BTreeMap::new(),
+        }
     }
 
     fn plan(&self) -> &Plan {
@@ -52,9 +104,15 @@ impl Execution {
     }
 
     /// What each shard is asked in a round.
-    pub fn requests(&self, round: usize) -> Vec<ShardRequest> {
+    pub fn requests(&mut self, round: usize) -> Vec<ShardRequest> {
         let stages = (0u16..).zip(&self.plan().stages).filter(|(_, stage)| stage.round == round);
-        let tasks = stages.filter_map(|(number, stage)| Some((number, self.task(stage)?)));
+        let reranking = stages.clone().filter_map(|(number, stage)| {
+            let candidates = self.reading_list(stage)?;
+            Some((number, Reranking { candidates, ..Reranking::default() }))
+        });
+        self.rerankings = reranking.collect();
+        let stages = (0u16..).zip(&self.plan().stages).filter(|(_, stage)| stage.round == round);
+        let tasks = stages.filter_map(|(number, stage)| Some((number, self.task(number, stage)?)));
         self.to_all(tasks.collect())
     }
 
@@ -63,7 +121,31 @@ impl Execution {
         (0..self.shards).map(|shard| ShardRequest { ticket, shard, tasks: tasks.clone() }).collect()
     }
 
-    fn task(&self, stage: &Stage) -> Option<Task> {
+    /// What a reranking stage reads: what the stages before found, in their order.
+    fn reading_list(&self, stage: &Stage) -> Option<Vec<Hit>> {
+        let Work::Rerank { documents_max, .. } = stage.work else { return None };
+        let mut candidates = self.before(stage);
+        candidates.truncate(documents_max);
+        Some(candidates)
+    }
+
+    /// The hits of the stages before, each document once: as they stand, or fused where there are several lists.
+    fn before(&self, stage: &Stage) -> Vec<Hit> {
+        let legs: Vec<Vec<Hit>> = stage.from.iter().map(|&from| self.hits(from)).collect();
+        match <[Vec<Hit>; 1]>::try_from(legs) {
+            Ok([only]) => only,
+            Err(legs) => {
+                let rrf = Fusion::Rrf { k: CANDIDATES_K, weights: Vec::new() };
+                fuse::fuse(&rrf, &legs).into_iter().map(|fused| Ranked::from(fused).hit).collect()
+            }
+        }
+    }
+
+    fn hits(&self, stage: u16) -> Vec<Hit> {
+        self.list(stage).iter().map(|ranked| ranked.hit.clone()).collect()
+    }
+
+    fn task(&self, number: u16, stage: &Stage) -> Option<Task> {
         let probe = |input: u16| self.query.probes[usize::from(input)].clone();
         match stage.work {
             Work::Search { field, input, params, ref filter } => {
@@ -72,6 +154,10 @@ impl Execution {
             }
             Work::Rescore { field, input } => {
                 Some(Task::Score { field, probe: probe(input), ids: self.candidates(stage) })
+            }
+            Work::Rerank { .. } => {
+                let wanted = self.rerankings[&number].candidates.iter();
+                Some(Task::Fetch(wanted.map(|hit| (hit.id.clone(), hit.chunk)).collect()))
             }
             Work::Fuse(_) => None,
         }
@@ -90,47 +176,115 @@ impl Execution {
         self.lists[usize::from(stage)].as_deref().unwrap_or_default()
     }
 
-    /// Takes the reply of one shard; true once all have replied and the lists of the round are there.
-    pub fn absorb(&mut self, reply: ShardReply, round: usize) -> bool {
+    /// Takes the reply of one shard.
+    pub fn absorb(&mut self, reply: ShardReply, round: usize) -> Absorbed {
         for (stage, reply) in reply.replies {
-            if let TaskReply::Hits(hits) = reply {
-                self.arrived.entry(stage).or_default().extend(hits);
+            match reply {
+                TaskReply::Hits(hits) => self.arrived.entry(stage).or_default().extend(hits),
+                TaskReply::Fetched(fetched) => {
+                    let texts = &mut self.rerankings.entry(stage).or_default().texts;
+                    texts.extend(fetched.into_iter().map(|fetched| (fetched.id, fetched.text)));
+                }
             }
         }
         self.replies += 1;
         if self.replies < self.shards {
-            return false;
+            return Absorbed::Waiting;
         }
         self.replies = 0;
+        let tasks = self.rerank_tasks();
+        if tasks.is_empty() {
+            self.settle(round);
+            return Absorbed::Complete;
+        }
+        Absorbed::Reranking(tasks)
+    }
+
+    /// What is to be read, now that the texts are there. Stages with nothing to read are done.
+    fn rerank_tasks(&mut self) -> Vec<RerankTask> {
+        let ticket = self.query.admitted.planned.ticket;
+        let mut tasks = Vec::new();
+        for (&stage, reranking) in &mut self.rerankings {
+            if reranking.candidates.is_empty() {
+                reranking.scores = Some(Ok(Vec::new()));
+                continue;
+            }
+            let work = &self.query.admitted.planned.plan.stages[usize::from(stage)].work;
+            let Work::Rerank { reranker, text, .. } = work else { continue };
+            let texts = reranking.candidates.iter();
+            let texts = texts.map(|hit| reranking.texts.remove(&hit.id).unwrap_or_default()).collect();
+            tasks.push(RerankTask { ticket, stage, reranker: *reranker, query: text.clone(), texts });
+        }
+        tasks
+    }
+
+    /// Takes what has come of a task; true once it was the last one and the lists of the round are there.
+    pub fn reranked(&mut self, stage: u16, scores: Result<Vec<f64>, String>, round: usize) -> bool {
+        let Some(reranking) = self.rerankings.get_mut(&stage) else { return false };
+        let texts = reranking.candidates.len();
+        reranking.scores = Some(scores.and_then(|scores| match scores.len() == texts {
+            true if scores.iter().all(|score| score.is_finite()) => Ok(scores),
+            true => Err("it gave a score that is not finite".to_owned()),
+            false => Err(format!("it gave {} scores for {texts} texts", scores.len())),
+        }));
+        if self.rerankings.values().any(|reranking| reranking.scores.is_none()) {
+            return false;
+        }
+        self.settle(round);
+        true
+    }
+
+    /// Makes the lists of a round.
+    fn settle(&mut self, round: usize) {
         for number in 0..self.plan().stages.len() {
             if self.plan().stages[number].round == round {
                 self.lists[number] = Some(self.gathered(number));
             }
         }
-        true
     }
 
     /// The global list of a stage whose hits have arrived, or whose sources are known.
     fn gathered(&mut self, number: usize) -> Vec<Ranked> {
-        let arrived = self.arrived.remove(&u16::try_from(number).unwrap_or(u16::MAX)).unwrap_or_default();
+        let place = u16::try_from(number).unwrap_or(u16::MAX);
+        let arrived = match self.rerankings.remove(&place) {
+            Some(reranking) => self.reordered(number, reranking),
+            None => self.arrived.remove(&place).unwrap_or_default(),
+        };
         let stage = &self.plan().stages[number];
         let mut list: Vec<Ranked> = match &stage.work {
-            Work::Search { .. } | Work::Rescore { .. } => {
+            Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => {
                 let mut hits = arrived;
                 hits.sort_unstable_by(by_rank);
                 hits.into_iter().map(|hit| Ranked { hit, contributions: Vec::new() }).collect()
             }
             Work::Fuse(fusion) => {
-                let legs: Vec<Vec<Hit>> = stage
-                    .from
-                    .iter()
-                    .map(|&from| self.list(from).iter().map(|ranked| ranked.hit.clone()).collect())
-                    .collect();
+                let legs: Vec<Vec<Hit>> = stage.from.iter().map(|&from| self.hits(from)).collect();
                 fuse::fuse(fusion, &legs).into_iter().map(Ranked::from).collect()
             }
         };
         list.truncate(stage.limit);
         list
+    }
+
+    /// Candidates with their new scores, or as they stood before.
+    fn reordered(&mut self, number: usize, reranking: Reranking) -> Vec<Hit> {
+        let Reranking { candidates, scores, .. } = reranking;
+        match scores.unwrap_or_else(|| Err("it was not asked".to_owned())) {
+            Ok(scores) => {
+                let scored = candidates.into_iter().zip(scores);
+                scored.map(|(hit, score)| Hit { score: score + 0.0, ..hit }).collect()
+            }
+            Err(reason) => {
+                let stage = self.reranker_name(&self.plan().stages[number]).to_owned();
+                self.degraded.push(Degraded { stage, reason });
+                candidates
+            }
+        }
+    }
+
+    fn reranker_name(&self, stage: &Stage) -> &str {
+        let Work::Rerank { reranker, .. } = stage.work else { return "" };
+        self.plan().reranker_names.get(usize::from(reranker)).map_or("", String::as_str)
     }
 
     fn root(&self) -> &[Ranked] {
@@ -160,8 +314,9 @@ impl Execution {
     }
 
     /// The answer.
-    pub fn into_answer(self) -> AnswerRecord {
+    pub fn into_answer(mut self) -> AnswerRecord {
         let points = self.root().iter().map(|ranked| self.point(ranked)).collect();
+        let degraded = std::mem::take(&mut self.degraded);
         let planned = &self.query.admitted.planned;
         let answer = Answer {
             id: planned.query.id.clone(),
@@ -169,6 +324,7 @@ impl Execution {
             as_of: BTreeMap::from([(DOCUMENTS.to_owned(), self.query.admitted.as_of.clone())]),
             time: Some(self.query.admitted.time),
             took_seconds: 0.0,
+            degraded,
             error: None,
         };
         AnswerRecord {
@@ -215,19 +371,32 @@ impl Execution {
                 fusion.and_then(|f| stages[f].from.iter().position(|&from| usize::from(from) == number));
             match stage.work {
                 Work::Fuse(_) => point.fusion = Some(FusionScore { rank, score }),
-                Work::Rescore { .. } if summand.is_none() => point.rerank = Some(RerankScore { rank, score }),
-                Work::Search { field, .. } | Work::Rescore { field, .. } => {
+                Work::Rerank { .. } if self.is_degraded(stage) => {}
+                Work::Rescore { .. } | Work::Rerank { .. } if summand.is_none() => {
+                    point.rerank = Some(RerankScore { rank, score });
+                }
+                Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => {
                     let contribution = fusion.zip(summand).and_then(|(f, position)| {
                         place(f).and_then(|(_, fused)| fused.contributions.get(position).copied().flatten())
                     });
-                    point.legs.push(Leg { name: self.name(field), rank, score, contribution });
+                    point.legs.push(Leg { name: self.leg_name(stage).to_owned(), rank, score, contribution });
                 }
             }
         }
     }
 
-    fn name(&self, field: u16) -> String {
-        self.plan().field_names.get(usize::from(field)).cloned().unwrap_or_default()
+    fn is_degraded(&self, stage: &Stage) -> bool {
+        self.degraded.iter().any(|degraded| degraded.stage == self.reranker_name(stage))
+    }
+
+    /// The field that a stage searches or scores by, or its reranker.
+    fn leg_name(&self, stage: &Stage) -> &str {
+        match stage.work {
+            Work::Search { field, .. } | Work::Rescore { field, .. } => {
+                self.plan().field_names.get(usize::from(field)).map_or("", String::as_str)
+            }
+            Work::Rerank { .. } | Work::Fuse(_) => self.reranker_name(stage),
+        }
     }
 }
 

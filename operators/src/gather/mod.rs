@@ -10,7 +10,7 @@
 
 mod execution;
 
-pub use execution::{DOCUMENTS, Execution, Ranked};
+pub use execution::{Absorbed, DOCUMENTS, Execution, Ranked, RerankTask};
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub fn start<'scope>(
                 let mut session = output.session(&cap);
                 for query in data.drain(..) {
                     let ticket = query.admitted.planned.ticket;
-                    let execution = Execution::new(query, shards);
+                    let mut execution = Execution::new(query, shards);
                     session.give_iterator(execution.requests(0).into_iter());
                     executions.borrow_mut().insert(ticket, execution);
                 }
@@ -50,27 +50,44 @@ pub fn start<'scope>(
     })
 }
 
-/// Gathers the replies of a round: requests of the next round on the first stream, of the final fetch on the second.
+/// What comes of a round.
+pub struct Gathered<'scope> {
+    /// Requests of the next round.
+    pub next: StreamVec<'scope, Time, ShardRequest>,
+    /// Requests of the final fetch.
+    pub done: StreamVec<'scope, Time, ShardRequest>,
+    /// Texts to be read before either.
+    pub reading: StreamVec<'scope, Time, RerankTask>,
+}
+
+/// Gathers the replies of a round.
 pub fn gather<'scope>(
     replies: StreamVec<'scope, Time, ShardReply>,
     executions: Executions,
     round: usize,
-) -> (StreamVec<'scope, Time, ShardRequest>, StreamVec<'scope, Time, ShardRequest>) {
+) -> Gathered<'scope> {
     let mut builder = OperatorBuilder::new(format!("Gather({round})"), replies.scope());
     let to_owner = Exchange::new(|reply: &ShardReply| reply.ticket.worker as u64);
     let mut input = builder.new_input(replies, to_owner);
     let (next_out, next) = builder.new_output();
     let (done_out, done) = builder.new_output();
+    let (reading_out, reading) = builder.new_output();
     let mut next_out = OutputBuilder::from(next_out);
     let mut done_out = OutputBuilder::from(done_out);
+    let mut reading_out = OutputBuilder::from(reading_out);
     builder.build(move |_| {
         move |_frontiers| {
             input.for_each(|cap, data| {
                 for reply in data.drain(..) {
                     let mut executions = executions.borrow_mut();
                     let Some(execution) = executions.get_mut(&reply.ticket) else { continue };
-                    if !execution.absorb(reply, round) {
-                        continue;
+                    match execution.absorb(reply, round) {
+                        Absorbed::Waiting => continue,
+                        Absorbed::Reranking(tasks) => {
+                            reading_out.activate().session(&cap).give_iterator(tasks.into_iter());
+                            continue;
+                        }
+                        Absorbed::Complete => {}
                     }
                     if execution.rounds() > round + 1 {
                         next_out
@@ -84,7 +101,7 @@ pub fn gather<'scope>(
             });
         }
     });
-    (next, done)
+    Gathered { next, done, reading }
 }
 
 /// Makes answers of fetched hits.

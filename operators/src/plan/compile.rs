@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    Ask, Fault, FaultCode, Filter, Fusion, Node, NodeQuery, Params, Query, VectorKind, VectorSpec,
-    VectorValue,
+    Ask, Fault, FaultCode, Filter, Fusion, Node, NodeQuery, Params, PlanSpec, Query, VectorKind, VectorValue,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +16,8 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// Names of all fields, by number.
     pub field_names: Vec<String>,
+    /// Names of all rerankers, by number.
+    pub reranker_names: Vec<String>,
 }
 
 /// Something to search with.
@@ -50,7 +51,8 @@ pub struct Stage {
     pub round: usize,
 }
 
-/// What a stage does. Searching and rescoring happen in the shards; fusion only after all shards are gathered.
+/// What a stage does. Searching and rescoring happen in the shards; fusion and reranking only after all shards are
+/// gathered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Work {
     /// Searches a field.
@@ -71,6 +73,15 @@ pub enum Work {
         /// Number of the input.
         input: u16,
     },
+    /// Has what the stages before found read by a reranker, together with the query.
+    Rerank {
+        /// Number of the reranker.
+        reranker: u16,
+        /// The query.
+        text: String,
+        /// Most documents that are read.
+        documents_max: usize,
+    },
     /// Makes one list of several.
     Fuse(Fusion),
 }
@@ -78,8 +89,8 @@ pub enum Work {
 /// Configured plans and fields.
 #[derive(Clone, Debug)]
 pub struct Plans {
-    /// By name; a field's number is its place in this order.
-    fields: BTreeMap<String, VectorSpec>,
+    /// By name; the number of a field or a reranker is its place in this order.
+    spec: PlanSpec,
     named: BTreeMap<String, Node>,
 }
 
@@ -87,9 +98,9 @@ pub struct Plans {
 const DEFAULT_PLAN: &str = "default";
 
 impl Plans {
-    /// Fields and configured plans, by name.
-    pub fn new(fields: BTreeMap<String, VectorSpec>, named: BTreeMap<String, Node>) -> Self {
-        Self { fields, named }
+    /// What plans may name, and configured plans by name.
+    pub fn new(spec: PlanSpec, named: BTreeMap<String, Node>) -> Self {
+        Self { spec, named }
     }
 
     /// The stages of a query.
@@ -97,8 +108,12 @@ impl Plans {
     /// # Errors
     /// A fault that names the plan, vector or field that does not fit.
     pub fn compile(&self, query: &Query) -> Result<Plan, Fault> {
-        let field_names = self.fields.keys().cloned().collect();
-        let plan = Plan { inputs: Vec::new(), stages: Vec::new(), field_names };
+        let plan = Plan {
+            inputs: Vec::new(),
+            stages: Vec::new(),
+            field_names: self.spec.vectors.keys().cloned().collect(),
+            reranker_names: self.spec.rerankers.keys().cloned().collect(),
+        };
         let mut compiler = Compiler { plans: self, plan, text: None };
         let mut root = match &query.ask {
             Ask::Text { text, plan } => {
@@ -106,7 +121,7 @@ impl Plans {
                 self.named(plan.as_deref())?.clone()
             }
             Ask::Plan(node) => {
-                node.check_fields(&self.fields)?;
+                node.check_fields(&self.spec)?;
                 node.clone()
             }
         };
@@ -142,32 +157,54 @@ impl Compiler<'_> {
         let from = children.collect::<Result<Vec<_>, _>>()?;
         let work = match &node.query {
             Some(NodeQuery::Fusion(fusion)) => Work::Fuse(fusion.clone()),
-            query => {
-                let (field, input) = self.input(node, query.as_ref())?;
-                if from.is_empty() {
-                    Work::Search { field, input, params: node.params, filter }
-                } else {
-                    Work::Rescore { field, input }
+            query => match self.reranker(node) {
+                Some((reranker, documents_max)) => {
+                    Work::Rerank { reranker, text: self.text(query.as_ref()), documents_max }
                 }
-            }
+                None => {
+                    let (field, input) = self.input(node, query.as_ref())?;
+                    if from.is_empty() {
+                        Work::Search { field, input, params: node.params, filter }
+                    } else {
+                        Work::Rescore { field, input }
+                    }
+                }
+            },
         };
         let before = from.iter().map(|&stage| self.plan.stages[usize::from(stage)].round).max();
         let round = match work {
             Work::Search { .. } => 0,
-            Work::Rescore { .. } => before.unwrap_or(0) + 1,
+            // Texts lie in the shards, as vectors do.
+            Work::Rescore { .. } | Work::Rerank { .. } => before.unwrap_or(0) + 1,
             Work::Fuse(_) => before.unwrap_or(0),
         };
         let stage = Stage { work, from, limit: node.limit, round };
         Ok(place(&mut self.plan.stages, stage))
     }
 
+    /// Number of the reranker that a node uses, if it uses one, and how many documents that reads.
+    fn reranker(&self, node: &Node) -> Option<(u16, usize)> {
+        let name = node.using.as_deref()?;
+        let mut known = self.plans.spec.rerankers.iter().enumerate();
+        known.find(|(_, (known, _))| *known == name).map(|(number, (_, max))| (number_of(number), *max))
+    }
+
+    /// The text that a node searches for: its own, or that of the query which runs a configured plan.
+    fn text(&self, query: Option<&NodeQuery>) -> String {
+        match query {
+            Some(NodeQuery::Text(text)) => text.clone(),
+            Some(NodeQuery::Dense(_) | NodeQuery::Sparse(_) | NodeQuery::Multi(_) | NodeQuery::Fusion(_))
+            | None => self.text.unwrap_or_default().to_owned(),
+        }
+    }
+
     /// Field and input number of a searching or rescoring node.
     fn input(&mut self, node: &Node, query: Option<&NodeQuery>) -> Result<(u16, u16), Fault> {
         let name = node.using.as_deref().unwrap_or_default();
         let Some((field, (_, spec))) =
-            self.plans.fields.iter().enumerate().find(|(_, (known, _))| *known == name)
+            self.plans.spec.vectors.iter().enumerate().find(|(_, (known, _))| *known == name)
         else {
-            let known: Vec<_> = self.plans.fields.keys().map(String::as_str).collect();
+            let known: Vec<_> = self.plans.spec.vectors.keys().map(String::as_str).collect();
             let message = format!("vector \"{name}\" is not configured; known: {}", known.join(", "));
             return Err(Fault::field(FaultCode::UnknownVector, "using", message));
         };
@@ -175,8 +212,9 @@ impl Compiler<'_> {
             Some(NodeQuery::Dense(vector)) => InputValue::Vector(VectorValue::Dense(vector.clone())),
             Some(NodeQuery::Sparse(vector)) => InputValue::Vector(VectorValue::Sparse(vector.clone())),
             Some(NodeQuery::Multi(vectors)) => InputValue::Vector(VectorValue::Multi(vectors.clone())),
-            Some(NodeQuery::Text(text)) => InputValue::Text(text.clone()),
-            Some(NodeQuery::Fusion(_)) | None => InputValue::Text(self.text.unwrap_or_default().to_owned()),
+            query @ (Some(NodeQuery::Text(_) | NodeQuery::Fusion(_)) | None) => {
+                InputValue::Text(self.text(query))
+            }
         };
         if matches!(value, InputValue::Text(_)) && !spec.from_text {
             let kind = match spec.kind {
@@ -223,11 +261,12 @@ mod tests {
     }
 
     fn plans(node: Node) -> Plans {
-        let spec = |kind| VectorSpec { kind, size: None, from_text: true };
+        let spec = |kind| freshet_schemas::VectorSpec { kind, size: None, from_text: true };
         let fields =
             [("bm25", VectorKind::Sparse), ("colbert", VectorKind::Multi), ("dense", VectorKind::Dense)];
-        let fields = fields.into_iter().map(|(name, kind)| (name.to_owned(), spec(kind))).collect();
-        Plans::new(fields, BTreeMap::from([("default".into(), node)]))
+        let vectors = fields.into_iter().map(|(name, kind)| (name.to_owned(), spec(kind))).collect();
+        let rerankers = [("cross".to_owned(), 50)].into();
+        Plans::new(PlanSpec { vectors, rerankers }, BTreeMap::from([("default".into(), node)]))
     }
 
     fn query() -> Query {
@@ -280,7 +319,7 @@ mod tests {
             let plan = plans(root.clone()).compile(asked).unwrap();
             let filter = |stage: &Stage| match &stage.work {
                 Work::Search { filter, .. } => Some(filter.clone()),
-                Work::Rescore { .. } | Work::Fuse(_) => None,
+                Work::Rescore { .. } | Work::Rerank { .. } | Work::Fuse(_) => None,
             };
             plan.stages.iter().filter_map(filter).collect()
         };
@@ -292,6 +331,23 @@ mod tests {
         };
         assert!(["a", "b"].iter().all(|id| !passes(&found[0], id)), "both must hold");
         assert_eq!(found.last().unwrap().as_ref(), asked.filter.as_ref());
+    }
+
+    #[test]
+    fn a_reranker_reads_the_text_of_the_query_after_a_trip_for_the_texts() {
+        let fused = Node {
+            prefetch: vec![leaf("dense"), leaf("bm25")],
+            query: Some(NodeQuery::Fusion(Fusion::Dbsf)),
+            using: None,
+            ..leaf("dense")
+        };
+        let root = Node { prefetch: vec![fused], ..leaf("cross") };
+        let plan = plans(root).compile(&query()).unwrap();
+        assert_eq!(
+            plan.stages[3].work,
+            Work::Rerank { reranker: 0, text: "hello".into(), documents_max: 50 }
+        );
+        assert_eq!((plan.stages[3].round, plan.inputs.len()), (1, 2));
     }
 
     #[test]

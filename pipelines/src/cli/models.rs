@@ -1,11 +1,13 @@
 //! `freshet models`
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
+use freshet_config::LANGUAGES;
 use freshet_operators::embed::registry::MODELS;
-use freshet_operators::embed::{Progress, locate, pull};
+use freshet_operators::embed::{Head, Progress, locate, pull};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, with_causes};
@@ -13,11 +15,11 @@ use super::{Failure, with_causes};
 /// What to do with models.
 #[derive(Subcommand)]
 pub(crate) enum ModelsCommand {
-    /// List the models that are known by name, and where each is on this machine.
+    /// List the models that are known by name: what they give, and their size on this machine, if they are here.
     List,
     /// Fetch a model from the Hugging Face hub into its usual cache (HF_HOME; refuses if HF_HUB_OFFLINE is set).
     Pull {
-        /// Name or repository.
+        /// Name or repository; NAME:int8 for the small variant, NAME@REVISION for a commit, tag or branch.
         name: String,
     },
 }
@@ -37,24 +39,59 @@ pub(crate) fn models(command: &ModelsCommand) -> Result<(), Failure> {
 fn list() -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["name", "source", "dimension", "MB to fetch", "licence", "here"]);
-    for model in MODELS {
+    table.set_header([
+        "name",
+        "kind",
+        "dim",
+        "tokens",
+        "MB (int8)",
+        "licence",
+        "languages",
+        "source",
+        "here",
+    ]);
+    for model in MODELS.iter() {
         let here = match locate(model.name, &BTreeMap::new()) {
-            Ok(located) => located.folder.display().to_string(),
-            Err(_) => format!("no: freshet models pull {}", model.name),
+            Ok(located) => size_here(&located.folder),
+            Err(_) => "–".to_owned(),
         };
-        let numbers = [model.dim.to_string(), model.megabytes.to_string()];
-        let [dim, megabytes] = numbers;
+        let dim = match model.head {
+            Head::Sparse => format!("{} words", model.dim),
+            Head::CrossEncoder { .. } => "–".to_owned(),
+            Head::Dense { .. } | Head::LateInteraction(_) => model.dim.to_string(),
+        };
+        let int8 = model.int8.map(|weights| format!(" ({})", weights.megabytes));
         table.add_row([
-            model.name,
-            model.repository,
-            dim.as_str(),
-            megabytes.as_str(),
-            model.license,
-            here.as_str(),
+            model.name.to_owned(),
+            model.head.name().to_owned(),
+            dim,
+            model.max_tokens.to_string(),
+            format!("{}{}", model.weights.megabytes, int8.unwrap_or_default()),
+            model.license.to_owned(),
+            model.languages.to_owned(),
+            model.weights.repository.to_owned(),
+            here,
         ]);
     }
+    let languages = LANGUAGES.join(", ");
+    table.add_row(["bm25", "sparse", "open", "any", "0", "–", languages.as_str(), "built in", "0 MB"]);
+    // The only long column breaks; names and sources stay whole.
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     table
+}
+
+/// Megabytes of the files of a folder; links lead to where the hub's cache keeps them.
+fn size_here(folder: &Path) -> String {
+    fn bytes(folder: &Path) -> u64 {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let size = |path: PathBuf| match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => bytes(&path),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        };
+        entries.map(|entry| size(entry.path())).sum()
+    }
+    format!("{} MB", bytes(folder).div_ceil(1_000_000))
 }
 
 /// The progress of one file.

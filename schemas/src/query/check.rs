@@ -1,4 +1,4 @@
-//! Whether a plan fits the configured vector fields.
+//! Whether a plan fits the configured vector fields and rerankers.
 
 use std::collections::BTreeMap;
 
@@ -7,31 +7,47 @@ use crate::json::{element, invalid, join, list, quote};
 use crate::vector::fit;
 use crate::{Fault, FaultCode, VectorKind, VectorSpec};
 
+/// What a plan may name in `using`. No name stands for both.
+#[derive(Clone, Debug, Default)]
+pub struct PlanSpec {
+    /// Vector fields, by name.
+    pub vectors: BTreeMap<String, VectorSpec>,
+    /// Rerankers that read texts, by name, and how many documents each reads for a query.
+    pub rerankers: BTreeMap<String, usize>,
+}
+
 impl Node {
-    /// Refuses a plan that names unknown vector fields, or queries a field with what does not fit it.
+    /// Refuses a plan that names unknown vector fields, or queries a field or a reranker with what does not fit it.
     ///
     /// # Errors
     /// The first misfit, with its field.
-    pub fn check_fields(&self, fields: &BTreeMap<String, VectorSpec>) -> Result<(), Fault> {
-        self.misfits(fields, "").into_iter().next().map_or(Ok(()), Err)
+    pub fn check_fields(&self, spec: &PlanSpec) -> Result<(), Fault> {
+        self.misfits(spec, "").into_iter().next().map_or(Ok(()), Err)
     }
 
     /// All misfits of the plan that stands at `path`, in the order of its text.
-    pub fn misfits(&self, fields: &BTreeMap<String, VectorSpec>, path: &str) -> Vec<Fault> {
+    pub fn misfits(&self, spec: &PlanSpec, path: &str) -> Vec<Fault> {
         let mut misfits = Vec::new();
         for (index, node) in self.prefetch.iter().enumerate() {
-            misfits.extend(node.misfits(fields, &element(&join(path, "prefetch"), index)));
+            misfits.extend(node.misfits(spec, &element(&join(path, "prefetch"), index)));
         }
-        misfits.extend(self.misfit(fields, path));
+        misfits.extend(self.misfit(spec, path));
         misfits
     }
 
     /// What is wrong with this node alone.
-    fn misfit(&self, fields: &BTreeMap<String, VectorSpec>, path: &str) -> Option<Fault> {
+    fn misfit(&self, spec: &PlanSpec, path: &str) -> Option<Fault> {
         let using = self.using.as_ref()?;
-        let Some(spec) = fields.get(using) else {
-            let known = list(fields.keys().map(String::as_str));
-            let message = format!("vector {} is not configured; known: {known}", quote(using));
+        if spec.rerankers.contains_key(using) {
+            return self.reranker_misfit(using, path);
+        }
+        let Some(spec) = spec.vectors.get(using) else {
+            let vectors = list(spec.vectors.keys().map(String::as_str));
+            let rerankers = match spec.rerankers.is_empty() {
+                true => String::new(),
+                false => format!("; rerankers: {}", list(spec.rerankers.keys().map(String::as_str))),
+            };
+            let message = format!("vector {} is not configured; known: {vectors}{rerankers}", quote(using));
             return Some(Fault::field(FaultCode::UnknownVector, join(path, "using"), message));
         };
         let fit = |kind: VectorKind, size: Option<usize>| {
@@ -51,6 +67,22 @@ impl Node {
             Some(NodeQuery::Sparse(_)) => fit(VectorKind::Sparse, None),
             Some(NodeQuery::Multi(rows)) => fit(VectorKind::Multi, rows.first().map(Vec::len)),
             Some(NodeQuery::Fusion(_)) => None,
+        }
+    }
+
+    /// What is wrong with a node that reranks by reading texts.
+    fn reranker_misfit(&self, using: &str, path: &str) -> Option<Fault> {
+        let name = quote(using);
+        match &self.query {
+            _ if self.prefetch.is_empty() => {
+                let message = format!("reranker {name} reads what others found: give it a \"prefetch\"");
+                Some(invalid(join(path, "using"), message))
+            }
+            None | Some(NodeQuery::Text(_)) => None,
+            Some(NodeQuery::Dense(_) | NodeQuery::Sparse(_) | NodeQuery::Multi(_) | NodeQuery::Fusion(_)) => {
+                let message = format!("reranker {name} reads texts: give a text as \"query\"");
+                Some(invalid(join(path, "query"), message))
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    DocumentSpec, Fault, Node, NodeQuery, Params, QueryLimits, Record, VectorKind, VectorSpec,
+    DocumentSpec, Fault, Node, NodeQuery, Params, PlanSpec, QueryLimits, Record, VectorKind, VectorSpec,
 };
 
 /// Fields of all kinds: `dense` (3), `bm25` and `colbert` (2) from text, `image` (2) without a model.
@@ -17,6 +17,11 @@ pub(crate) fn fields() -> BTreeMap<String, VectorSpec> {
         field("colbert", VectorKind::Multi, Some(2), true),
         field("image", VectorKind::Dense, Some(2), false),
     ])
+}
+
+/// The same fields, and a reranker `cross`.
+pub(crate) fn plan_spec() -> PlanSpec {
+    PlanSpec { vectors: fields(), rerankers: [("cross".to_owned(), 100)].into() }
 }
 
 pub(crate) fn spec() -> DocumentSpec {

@@ -91,7 +91,7 @@ impl Script {
     fn same(field: usize, had: u32) -> FieldPut {
         match (field, had) {
             (_, 0) => FieldPut::None,
-            (2 | 3, _) => FieldPut::KeepSparse,
+            (2, _) => FieldPut::KeepSparse,
             _ => FieldPut::Rows((0..had).map(RowPut::Keep).collect()),
         }
     }
@@ -100,7 +100,7 @@ impl Script {
         if self.random.below(8) == 0 {
             return FieldPut::None;
         }
-        if matches!(field, 2 | 3) {
+        if field == 2 {
             return match had > 0 && self.random.below(3) == 0 {
                 true => FieldPut::KeepSparse,
                 false => FieldPut::Sparse(self.sparse()),
@@ -108,6 +108,7 @@ impl Script {
         }
         let row = |script: &mut Self| match had > 0 && script.random.below(3) == 0 {
             true => RowPut::Keep(script.random.below(u64::from(had)) as u32),
+            false if field == 3 => RowPut::New(RowVector::Sparse(script.sparse())),
             false if field == 4 => RowPut::New(RowVector::Multi(script.matrix())),
             false => RowPut::New(RowVector::Dense(script.vector())),
         };
