@@ -230,11 +230,6 @@ fn vector_fields_are_checked() {
         ("kind = 'dense'\nmodel = 'bm25'", &["model: \"bm25\" makes sparse vectors, not dense"]),
         ("kind = 'sparse'\nmodel = 'bm25'\nsize = 3", &["size: a sparse vector has no size"]),
         (
-            "kind = 'sparse'\nmodel = 'splade'",
-            &["model: \"splade\" is not a model for sparse vectors; known: \"bm25\", or none, \
-               and the documents bring the vectors"],
-        ),
-        (
             "kind = 'multi'\nsize = 3\nindex = 'Flat'\ndistance = 'dot'",
             &[&format!("distance: {only_dense} multi"), &format!("index: {only_dense} multi")],
         ),
@@ -351,4 +346,39 @@ fn payload_fields_stand_by_path() {
     let config = Config::parse(&text, &|_| None).expect("no problem");
     let found: Vec<(&str, _)> = config.payload.iter().map(|(path, kind)| (path.as_str(), *kind)).collect();
     assert_eq!(found, [("author.born", Datetime), ("city", Keyword), ("l[].n", Integer)]);
+}
+
+#[test]
+fn rerankers_say_what_they_need() {
+    let of = |text: &str| problems(&format!("[rerankers.r]\n{text}"));
+    let one =
+        |text: &str, expected: &str| assert_eq!(of(text), [format!("rerankers.r.{expected}")], "{text}");
+    one("model = 'm'", "kind: missing: one of \"cross_encoder\", \"remote\", \"llm\"");
+    one("kind = 'cross_encoder'", "model: missing: name or folder of a cross-encoder");
+    one(
+        "kind = 'cross_encoder'\nmodel = 'm'\nurl = 'http://h'",
+        "url: only for rerankers behind HTTP, kind \"remote\" or \"llm\"",
+    );
+    one("kind = 'remote'", "url: missing: address of the service");
+    one(
+        "kind = 'remote'\nurl = 'example.com'",
+        "url: \"example.com\" is not an address such as \"https://api.example.com/v1/rerank\"",
+    );
+    one("kind = 'llm'\nurl = 'http://h'", "model: missing: what the endpoint calls the chat model");
+    one("kind = 'remote'\nurl = 'http://h'\nretries = 11", "retries: 11 is not from 0 to 10");
+    let unknown = of("kind = 'remote'\nurl = 'http://h'\nretires = 1").concat();
+    assert!(unknown.starts_with("rerankers.r.retires: unknown key; known: "), "{unknown}");
+    assert!(unknown.ends_with("; did you mean \"retries\"?"), "{unknown}");
+    let twice = problems(
+        "[rerankers.dense]\nkind = 'remote'\nurl = 'http://h'\n[vectors.dense]\nkind = 'dense'\nsize = 2",
+    );
+    assert_eq!(
+        twice,
+        ["rerankers.dense: a vector field has this name, too: plans could not tell them apart"]
+    );
+    let plan = "[rerankers.r]\nkind = 'remote'\nurl = 'http://h'\n[plans.p]\nusing = 'r'";
+    assert_eq!(
+        problems(plan),
+        ["plans.p.using: reranker \"r\" reads what others found: give it a \"prefetch\""]
+    );
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use freshet_config::{Config, Distance, Quantization, Reranker, RerankerKind};
+use freshet_config::{Config, Distance, Quantization, Reranker};
 use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
@@ -14,7 +14,7 @@ use freshet_operators::index::segment::{Segment, SegmentSpec};
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit};
 use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCoding};
 use freshet_operators::plan::Plans;
-use freshet_operators::rerank::{self, Budgeted, CrossEncoder};
+use freshet_operators::rerank::{self, Budgeted, CrossEncoder, HttpReranker, RerankMetrics};
 use freshet_operators::shard::Shards;
 use freshet_operators::snapshot::Identity;
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
@@ -36,8 +36,8 @@ pub enum SetupError {
     /// A field that cannot be indexed as configured.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// The system gives no threads to build indexes.
-    #[error("cannot start threads that build indexes: {0}")]
+    /// The system gives no threads to build indexes, or to ask rerankers.
+    #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
     /// A configured value that only shows wrong once models are known.
     #[error("{key}: {problem}")]
@@ -60,6 +60,8 @@ pub struct Setup {
     pub service: Option<Arc<EmbeddingService>>,
     /// What reads texts for queries, by number: the order of their names.
     pub rerankers: Arc<[Budgeted]>,
+    /// What rerankers count; to be registered by the caller.
+    pub rerank_metrics: RerankMetrics,
     /// Splits texts.
     chunker: Arc<Chunker>,
     /// Highest use of the documents' budget.
@@ -109,7 +111,8 @@ impl Setup {
         } else {
             Some(EmbeddingService::with_backends(backends, &config.embedding)?)
         };
-        let rerankers = rerankers(&config, &readers, service.as_ref())?;
+        let rerank_metrics = RerankMetrics::new().map_err(EmbedError::Metrics)?;
+        let rerankers = rerankers(&config, &readers, service.as_ref(), &rerank_metrics)?;
         let segments = SegmentSpec {
             fields: fields.iter().map(|field| field.spec.clone()).collect(),
             payload: (config.payload.iter())
@@ -128,6 +131,7 @@ impl Setup {
             fields,
             service,
             rerankers,
+            rerank_metrics,
             chunker: Arc::new(chunker),
             gauge: Arc::default(),
             clock: Clock::wall(),
@@ -231,18 +235,22 @@ fn rerankers(
     config: &Config,
     readers: &BTreeMap<String, usize>,
     service: Option<&Arc<EmbeddingService>>,
+    metrics: &RerankMetrics,
 ) -> Result<Arc<[Budgeted]>, SetupError> {
     let reranker = |(name, of): (&String, &Reranker)| {
-        let reranker: Arc<dyn rerank::Reranker> = match (&of.kind, readers.get(name), service) {
-            (RerankerKind::CrossEncoder { .. }, Some(model), Some(service)) => {
-                Arc::new(CrossEncoder::new(Arc::clone(service), *model))
+        let http = HttpReranker::start(name, &of.kind, metrics.clone()).map_err(SetupError::Threads)?;
+        let reranker: Option<Arc<dyn rerank::Reranker>> = match (http, readers.get(name), service) {
+            (Some(http), _, _) => Some(Arc::new(http)),
+            (None, Some(model), Some(service)) => {
+                Some(Arc::new(CrossEncoder::new(Arc::clone(service), *model)))
             }
-            _ => {
-                let problem = "is of a kind that this build does not have".to_owned();
-                return Err(SetupError::Config { key: format!("rerankers.{name}.kind"), problem });
-            }
+            (None, _, _) => None,
         };
-        Ok(Budgeted { reranker, budget: of.budget })
+        let reranker = reranker.ok_or_else(|| SetupError::Config {
+            key: format!("rerankers.{name}.model"),
+            problem: "is not loaded".to_owned(),
+        })?;
+        Ok(Budgeted { reranker, budget: of.budget, name: name.clone(), metrics: metrics.clone() })
     };
     config.rerankers.iter().map(reranker).collect()
 }

@@ -33,7 +33,7 @@ fn plans_are_checked_against_the_fields() {
                   "query": {"fusion": "rrf"}"#
         ),
         "unknown_vector @ prefetch[1].using: vector \"splade\" is not configured; \
-         known: \"bm25\", \"colbert\", \"dense\", \"image\""
+         known: \"bm25\", \"colbert\", \"dense\", \"image\"; rerankers: \"cross\""
     );
     assert_eq!(
         misfit(r#""query": "a", "using": "image""#),
@@ -52,6 +52,20 @@ fn plans_are_checked_against_the_fields() {
     assert_eq!(
         misfit(r#""query": [[1, 2, 3]], "using": "colbert""#),
         "wrong_dimension @ query: the vector has 3 dimensions, the index has 2"
+    );
+}
+
+#[test]
+fn rerankers_read_what_others_found() {
+    let prefetch = r#""prefetch": {"query": "a", "using": "dense"}"#;
+    assert_eq!(misfit(&format!(r#"{prefetch}, "query": "a", "using": "cross""#)), "");
+    assert_eq!(
+        misfit(r#""query": "a", "using": "cross""#),
+        "invalid_value @ using: reranker \"cross\" reads what others found: give it a \"prefetch\""
+    );
+    assert_eq!(
+        misfit(&format!(r#"{prefetch}, "query": [1, 2], "using": "cross""#)),
+        "invalid_value @ query: reranker \"cross\" reads texts: give a text as \"query\""
     );
 }
 

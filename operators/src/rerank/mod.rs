@@ -8,9 +8,18 @@
 //! A query keeps its capability while its texts are read, and with it the versions it sees. It never waits longer than
 //! the budget of its reranker: then it is answered in the order before, and the answer says so.
 
+mod breaker;
 mod cross_encoder;
+mod http;
+mod llm;
+mod metrics;
+mod remote;
+#[cfg(test)]
+mod tests;
 
 pub use cross_encoder::CrossEncoder;
+pub use http::HttpReranker;
+pub use metrics::RerankMetrics;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -64,6 +73,10 @@ pub struct Budgeted {
     pub reranker: Arc<dyn Reranker>,
     /// Longest wait of a query.
     pub budget: Duration,
+    /// Its name, for the metrics.
+    pub name: String,
+    /// Where fallbacks are counted.
+    pub metrics: RerankMetrics,
 }
 
 /// Pause before a full reranker is asked again; the operator is also woken with every result.
@@ -126,6 +139,13 @@ type Capabilities = (Capability<Time>, Capability<Time>);
 /// Scores, or why there are none.
 type Scores = Result<Vec<f64>, String>;
 
+/// A task that is under way.
+struct Pending {
+    capabilities: Capabilities,
+    reranker: u16,
+    deadline: Instant,
+}
+
 /// Tasks on their way to the rerankers and back.
 struct Desk {
     rerankers: Arc<[Budgeted]>,
@@ -133,7 +153,7 @@ struct Desk {
     results: (Sender<(Place, Scores)>, Receiver<(Place, Scores)>),
     /// Jobs that their reranker has not taken, in the order they came.
     unsent: VecDeque<(Place, u16, RerankJob)>,
-    pending: BTreeMap<Place, (Capabilities, Instant)>,
+    pending: BTreeMap<Place, Pending>,
     /// Tasks that are not for any reranker there is.
     failed: Vec<(Place, Scores)>,
 }
@@ -149,7 +169,7 @@ impl Desk {
         let place = (ticket, stage);
         let Some(budget) = self.rerankers.get(usize::from(reranker)).map(|found| found.budget) else {
             self.failed.push((place, Err("there is no such reranker".to_owned())));
-            self.pending.insert(place, (capabilities, Instant::now()));
+            self.pending.insert(place, Pending { capabilities, reranker, deadline: Instant::now() });
             return;
         };
         let deadline = Instant::now() + budget;
@@ -160,7 +180,7 @@ impl Desk {
             wake();
         });
         self.unsent.push_back((place, reranker, RerankJob { query: query.into(), texts, deadline, reply }));
-        self.pending.insert(place, (capabilities, deadline));
+        self.pending.insert(place, Pending { capabilities, reranker, deadline });
     }
 
     /// Hands jobs over. How long to wait before it is worth while again: for a queue, or for a deadline.
@@ -180,7 +200,7 @@ impl Desk {
                 self.unsent.push_back((place, number, job));
             }
         }
-        let deadline = self.pending.values().map(|(_, deadline)| *deadline).min();
+        let deadline = self.pending.values().map(|pending| pending.deadline).min();
         let wait = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if full.is_empty() { wait } else { wait.map(|wait| wait.min(RETRY)) }
     }
@@ -190,11 +210,14 @@ impl Desk {
         let mut ended: Vec<(Place, Scores)> =
             self.failed.drain(..).chain(self.results.1.try_iter()).collect();
         let now = Instant::now();
-        let late = self.pending.iter().filter(|(_, (_, deadline))| *deadline <= now);
+        let late = self.pending.iter().filter(|(_, pending)| pending.deadline <= now);
         ended.extend(late.map(|(place, _)| (*place, Err("its budget is used up".to_owned()))));
         let mut finished = Vec::with_capacity(ended.len());
         for ((ticket, stage), scores) in ended {
-            if let Some((capabilities, _)) = self.pending.remove(&(ticket, stage)) {
+            if let Some(Pending { capabilities, reranker, .. }) = self.pending.remove(&(ticket, stage)) {
+                if let (Err(_), Some(of)) = (&scores, self.rerankers.get(usize::from(reranker))) {
+                    of.metrics.fallbacks.with_label_values(&[of.name.as_str()]).inc();
+                }
                 finished.push((ticket, stage, capabilities, scores));
             }
         }
