@@ -33,9 +33,10 @@ use crate::snapshot::Snapshots;
 
 /// What the operator needs to read documents.
 pub struct DocumentConsumer {
-    /// The partitions of this worker; `None` if it has none.
-    pub source: Option<Box<dyn Source>>,
-    /// Next offsets the partitions start at: bound to time 0, which no record has.
+    /// The partitions of this worker, which may get more.
+    pub source: Box<dyn Source>,
+    /// Next offsets of partitions that go on: bound to time 0, which no record has. The others are bound once their first
+    /// offset is known: a cut before that says nothing of them, and they are read from there.
     pub start: Vec<Binding>,
     /// Names ticks.
     pub clock: Arc<Clock>,
@@ -91,7 +92,7 @@ pub fn consume_documents<'scope>(
             let Some(((records_cap, bindings_cap), cuts_cap)) = held.as_mut() else { return };
             consumer.budget.release(|tick| !applied.less_equal(tick));
             let now = Instant::now();
-            // Before any tick has closed every partition is bound, so that no cut lacks one.
+            // Before any tick has closed what was restored is bound, so that no cut falls behind the one it began with.
             let start = std::mem::take(&mut consumer.start);
             bindings_out.activate().session(bindings_cap).give_iterator(start.into_iter());
             if now >= next_poll {
@@ -129,11 +130,10 @@ impl DocumentConsumer {
     fn poll(&mut self, tick: Time) -> (Vec<Record>, Vec<Binding>, bool) {
         let (records_max, bytes_max) = self.budget.room();
         let records_max = records_max.min(self.tick_records_max);
-        let Some(source) = self.source.as_mut() else { return (Vec::new(), Vec::new(), false) };
         if records_max == 0 || bytes_max == 0 {
             return (Vec::new(), Vec::new(), false);
         }
-        let polled = match source.poll(records_max, bytes_max) {
+        let polled = match self.source.poll(records_max, bytes_max) {
             Ok(polled) => polled,
             Err(error) => {
                 self.control.fail(&error);

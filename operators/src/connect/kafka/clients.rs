@@ -144,6 +144,11 @@ impl Clients {
         config
     }
 
+    /// A property, where the configuration has it.
+    pub(super) fn property(&self, name: &str) -> Option<&str> {
+        self.properties.get(name).map(String::as_str)
+    }
+
     /// What a client reports to.
     pub(super) fn reports(&self) -> Reports {
         Reports { outage: Arc::clone(&self.outage) }
@@ -152,9 +157,13 @@ impl Clients {
     /// An error that names the cluster and, where there is one, the last reason why it cannot be reached.
     pub(super) fn error(&self, what: &str, error: &KafkaError) -> ConnectError {
         let set_up = matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_));
-        let retry = !set_up && code_of(error).is_none_or(|code| !is_permanent(code));
+        let refused = self.outage.refused().then_some(Code::Authentication);
+        let code = refused.or(code_of(error));
+        let retry = !set_up && code.is_none_or(|code| !is_permanent(code));
         let why = self.outage.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let what = format!("cannot {what} at {}: {}{why}", self.servers, describe(error));
+        let hint = code.map_or("", hint);
+        let told = refused.map_or_else(|| describe(error), |code| code.to_string());
+        let what = format!("cannot {what} at {}: {told}{why}{hint}", self.servers);
         ConnectError::World { what, source: None, retry }
     }
 }
@@ -177,11 +186,39 @@ pub(super) fn code_of(error: &KafkaError) -> Option<Code> {
     if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() }
 }
 
+/// What to do about what brokers refuse: keys, never their values.
+pub(super) fn hint(code: Code) -> &'static str {
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            "; the brokers refuse these credentials: check \"sasl.mechanism\", \"sasl.username\" and \"sasl.password\" in \
+             connector.properties, or what this mechanism uses instead"
+        }
+        Code::TopicAuthorizationFailed => {
+            "; this principal lacks a right: it must be allowed to Describe and Read the documents and queries topics, and \
+             to Describe and Write the answers topic and the topics of dead letters (and to Create those that are missing)"
+        }
+        Code::GroupAuthorizationFailed => {
+            "; this principal lacks a right: it must be allowed to Read the group that is named like the pipeline"
+        }
+        Code::TransactionalIdAuthorizationFailed => {
+            "; this principal lacks a right: it must be allowed to Write the transactional id that is named like the \
+             pipeline"
+        }
+        Code::ClusterAuthorizationFailed => {
+            "; this principal lacks a right of the cluster, for example to create topics"
+        }
+        _ => "",
+    }
+}
+
 /// Whether an error stays however long one waits.
-fn is_permanent(code: Code) -> bool {
+pub(super) fn is_permanent(code: Code) -> bool {
     matches!(
         code,
         Code::InvalidArgument
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::TransactionalIdAuthorizationFailed
             | Code::InvalidTopic
             | Code::UnsupportedFeature
             | Code::UnsupportedSASLMechanism
@@ -245,6 +282,8 @@ struct OutageState {
     away: bool,
     /// Why a connection failed last.
     reason: Option<String>,
+    /// Whether it failed because brokers refuse the credentials.
+    refused: bool,
 }
 
 impl Outage {
@@ -262,6 +301,19 @@ impl Outage {
     fn note(&self, reason: &str) {
         lock(&self.state).reason = Some(reason.to_owned());
         self.troubled.store(true, Ordering::Relaxed);
+    }
+
+    /// Brokers refuse the credentials.
+    fn refuse(&self, reason: &str) {
+        let mut state = lock(&self.state);
+        state.reason = Some(reason.to_owned());
+        state.refused = true;
+        self.troubled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether brokers refuse the credentials: trying again is of no use.
+    pub(super) fn refused(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed) && lock(&self.state).refused
     }
 
     /// A broker has answered.
@@ -296,7 +348,9 @@ impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         match code_of(&error) {
             Some(Code::PartitionEOF) => {}
+            Some(Code::AllBrokersDown) if self.outage.refused() => {}
             Some(Code::AllBrokersDown) => self.outage.begin(reason),
+            Some(Code::Authentication | Code::SaslAuthenticationFailed) => self.outage.refuse(reason),
             Some(code) if is_transient(code) => self.outage.note(reason),
             _ => {
                 self.outage.note(reason);

@@ -118,7 +118,7 @@ impl KafkaWriter {
         let producer: ThreadedProducer<Deliveries> = config
             .create_with_context(deliveries)
             .map_err(|error| clients.error("write transactions", &error))?;
-        until_answered(answer, |left| producer.init_transactions(left))
+        until_answered(clients, answer, |left| producer.init_transactions(left))
             .map_err(|error| clients.error("begin transactions", &error))?;
         clients.outage.end();
         Ok(Self {
