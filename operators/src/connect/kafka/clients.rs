@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -70,6 +71,10 @@ const WRITER_DEFAULTS: &[(&str, &str)] = &[
     // Places keys as Kafka's Java client does.
     ("partitioner", "murmur2_random"),
 ];
+
+/// Time after which brokers abort a transaction that nobody ends: until then the answers of others in the same topic are
+/// hidden from readers, too. A live pipeline that is kept from its brokers for longer begins its transaction again.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Names under which librdkafka knows a default's property too; one that the configuration uses stands.
 const ALIASES: &[(&str, &str)] = &[
@@ -144,6 +149,21 @@ impl Clients {
         config
     }
 
+    /// The properties of the producer of transactions, and the time after which brokers abort one.
+    pub(super) fn transactional(&self) -> (ClientConfig, Duration) {
+        let mut config = self.config(Role::Writer);
+        // A record is tried as long as its transaction may last, and then in the next one.
+        config.remove("message.timeout.ms").remove("delivery.timeout.ms");
+        config.set("transactional.id", &self.group);
+        let millis =
+            |name| self.property(name).and_then(|value| value.parse().ok()).map(Duration::from_millis);
+        // Librdkafka wants a request to end before its transaction does.
+        let timeout = millis("transaction.timeout.ms")
+            .unwrap_or_else(|| TRANSACTION_TIMEOUT.max(millis("socket.timeout.ms").unwrap_or_default()));
+        config.set("transaction.timeout.ms", timeout.as_millis().to_string());
+        (config, timeout)
+    }
+
     /// A property, where the configuration has it.
     pub(super) fn property(&self, name: &str) -> Option<&str> {
         self.properties.get(name).map(String::as_str)
@@ -206,6 +226,10 @@ pub(super) fn hint(code: Code) -> &'static str {
         }
         Code::ClusterAuthorizationFailed => {
             "; this principal lacks a right of the cluster, for example to create topics"
+        }
+        Code::OffsetMetadataTooLarge => {
+            "; the progress of queries with this many partitions of documents does not fit beside an offset: let brokers \
+             keep more (offset.metadata.max.bytes), use fewer partitions, or queries.delivery = \"at_least_once\""
         }
         _ => "",
     }

@@ -276,6 +276,7 @@ impl Connector for Kafka {
         let ask = |list, left| self.group.committed_offsets(list, left);
         let recover = |partition, next, metadata: &str| Progress::recover(topic, partition, next, metadata);
         let progress = self.ask("the committed offsets", topic, ask, recover)?;
+        let writer = writer.knowing(&progress);
         Ok((progress, Box::new(writer)))
     }
 
