@@ -54,7 +54,7 @@ fn what_brokers_refuse_ends_the_run_at_once() {
     ] {
         assert!(error.contains(part), "{error} does not say {part}");
     }
-    assert!(error.contains("PLAIN") && error.contains(&guarded), "{error}");
+    assert!(error.contains("mechanism PLAIN") && error.contains(&guarded), "{error}");
     assert!(!log.contains(secret), "{log}");
 
     // The right password, of a principal that may do nothing.

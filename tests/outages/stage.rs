@@ -63,7 +63,7 @@ impl Stage {
             plan.connector,
         );
         std::fs::write(folder.path().join("freshet.toml"), text).unwrap();
-        let config = Config::load(&folder.path().join("freshet.toml")).unwrap_or_else(|e| panic!("{e}"));
+        let config = Config::load(folder.path().join("freshet.toml")).unwrap_or_else(|e| panic!("{e}"));
         let settings = Kafka {
             create_topics: true,
             partitions: plan.partitions.try_into().unwrap(),
@@ -98,8 +98,9 @@ impl Stage {
     pub(crate) fn run(&self, workers: usize) -> Run {
         let log = self.folder.path().join(format!("{}.log", clock::now_us()));
         let child = Command::new(env!("CARGO_BIN_EXE_freshet"))
-            .args(["run", "--workers", &workers.to_string(), "--config"])
+            .args(["--log", "info", "run", "--workers", &workers.to_string(), "--config"])
             .arg(self.file())
+            .env("NO_COLOR", "1")
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()

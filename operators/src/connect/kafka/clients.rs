@@ -87,6 +87,9 @@ const ALIASES: &[(&str, &str)] = &[
 /// Least size of a response to a reader.
 const FETCH_BYTES_MAX: u64 = 8 << 20;
 
+/// Mechanisms of authentication.
+const MECHANISMS: [&str; 5] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"];
+
 /// What a client is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -164,6 +167,14 @@ impl Clients {
         (config, timeout)
     }
 
+    /// The mechanism of authentication; what is no name of one may be a secret.
+    fn mechanism(&self) -> &'static str {
+        let configured = self.property("sasl.mechanism").or(self.property("sasl.mechanisms"));
+        let known =
+            MECHANISMS.iter().find(|known| configured.unwrap_or("GSSAPI").eq_ignore_ascii_case(known));
+        known.copied().unwrap_or("unknown")
+    }
+
     /// A property, where the configuration has it.
     pub(super) fn property(&self, name: &str) -> Option<&str> {
         self.properties.get(name).map(String::as_str)
@@ -182,7 +193,10 @@ impl Clients {
         let retry = !set_up && code.is_none_or(|code| !is_permanent(code));
         let why = self.outage.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let hint = code.map_or("", hint);
-        let told = refused.map_or_else(|| describe(error), |code| code.to_string());
+        let told = match refused {
+            Some(_) => format!("authentication was refused, mechanism {}", self.mechanism()),
+            None => describe(error),
+        };
         let what = format!("cannot {what} at {}: {told}{why}{hint}", self.servers);
         ConnectError::World { what, source: None, retry }
     }
@@ -207,32 +221,39 @@ pub(super) fn code_of(error: &KafkaError) -> Option<Code> {
 }
 
 /// What to do about what brokers refuse: keys, never their values.
+const HINTS: &[(Code, &str)] = &[
+    (Code::Authentication, CREDENTIALS),
+    (Code::SaslAuthenticationFailed, CREDENTIALS),
+    (
+        Code::TopicAuthorizationFailed,
+        "; this principal lacks a right: it must be allowed to Describe and Read the documents and queries topics, and to \
+         Describe and Write the answers topic and the topics of dead letters (and to Create those that are missing)",
+    ),
+    (
+        Code::GroupAuthorizationFailed,
+        "; this principal lacks a right: it must be allowed to Read the group that is named like the pipeline",
+    ),
+    (
+        Code::TransactionalIdAuthorizationFailed,
+        "; this principal lacks a right: it must be allowed to Describe and Write the transactional id that is named like \
+         the pipeline",
+    ),
+    (
+        Code::ClusterAuthorizationFailed,
+        "; this principal lacks a right of the cluster, for example to create topics",
+    ),
+    (
+        Code::OffsetMetadataTooLarge,
+        "; the progress of queries with this many partitions of documents does not fit beside an offset: let brokers keep \
+         more (offset.metadata.max.bytes), use fewer partitions, or queries.delivery = \"at_least_once\"",
+    ),
+];
+const CREDENTIALS: &str = "; the brokers refuse these credentials: check \"sasl.mechanism\", \"sasl.username\" and \
+    \"sasl.password\" in connector.properties, or what this mechanism uses instead";
+
+/// What to do about an error, to be put behind it; empty if there is nothing to say.
 pub(super) fn hint(code: Code) -> &'static str {
-    match code {
-        Code::Authentication | Code::SaslAuthenticationFailed => {
-            "; the brokers refuse these credentials: check \"sasl.mechanism\", \"sasl.username\" and \"sasl.password\" in \
-             connector.properties, or what this mechanism uses instead"
-        }
-        Code::TopicAuthorizationFailed => {
-            "; this principal lacks a right: it must be allowed to Describe and Read the documents and queries topics, and \
-             to Describe and Write the answers topic and the topics of dead letters (and to Create those that are missing)"
-        }
-        Code::GroupAuthorizationFailed => {
-            "; this principal lacks a right: it must be allowed to Read the group that is named like the pipeline"
-        }
-        Code::TransactionalIdAuthorizationFailed => {
-            "; this principal lacks a right: it must be allowed to Write the transactional id that is named like the \
-             pipeline"
-        }
-        Code::ClusterAuthorizationFailed => {
-            "; this principal lacks a right of the cluster, for example to create topics"
-        }
-        Code::OffsetMetadataTooLarge => {
-            "; the progress of queries with this many partitions of documents does not fit beside an offset: let brokers \
-             keep more (offset.metadata.max.bytes), use fewer partitions, or queries.delivery = \"at_least_once\""
-        }
-        _ => "",
-    }
+    HINTS.iter().find(|(known, _)| *known == code).map_or("", |(_, hint)| hint)
 }
 
 /// Whether an error stays however long one waits.
@@ -343,7 +364,8 @@ impl Outage {
     /// A broker has answered.
     pub(super) fn end(&self) {
         if self.troubled.swap(false, Ordering::Relaxed) && std::mem::take(&mut *lock(&self.state)).away {
-            tracing::info!("a broker answers again");
+            // As loud as its beginning.
+            tracing::warn!("a broker answers again");
         }
     }
 

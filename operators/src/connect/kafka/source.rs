@@ -281,6 +281,9 @@ impl Reader<'_> {
                 Event::Gone(partition, code) => self.gone(consumer, places, partition, code)?,
                 Event::Error { code, .. } if is_absent(code) => self.watched.hurry(),
                 Event::Error { code, .. } if is_transient(code) => {}
+                Event::Error { code, .. } if self.reading.clients.outage.refused() => {
+                    return Err(self.error(&KafkaError::Global(code)));
+                }
                 Event::Error { code, reason } => {
                     let (topic, servers) = (&self.reading.topic, &self.reading.clients.servers);
                     let hint = hint(code);

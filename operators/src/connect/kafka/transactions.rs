@@ -192,7 +192,9 @@ impl KafkaWriter {
         partitions: impl Iterator<Item = &'a Partition>,
     ) -> KafkaResult<BTreeMap<Partition, Progress>> {
         let mut list = TopicPartitionList::new();
-        partitions.for_each(|partition| drop(list.add_partition(&self.topic, *partition)));
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
         let mut progress = BTreeMap::new();
         for element in self.group.committed_offsets(list, CALL)?.elements() {
             element.error()?;
