@@ -253,7 +253,8 @@ impl Reader<'_> {
         Ok(low)
     }
 
-    /// Waits for events and takes what is there; an error ends reading.
+    /// Waits for events and takes what is there; an error ends reading. What has come before does not say that brokers
+    /// answer now: the topic's watch does.
     fn batch(
         &self,
         consumer: &BaseConsumer<Reports>,
@@ -271,12 +272,10 @@ impl Reader<'_> {
                     bytes += record.size_bytes();
                     places.open.insert(record.partition, record.offset + 1);
                     items.push(Item::Record(record));
-                    self.reading.clients.outage.end();
                 }
                 Event::End(partition, offset) => {
                     places.open.insert(partition, offset);
                     items.push(Item::Position(partition, offset));
-                    self.reading.clients.outage.end();
                 }
                 Event::Gone(partition, code) => self.gone(consumer, places, partition, code)?,
                 Event::Error { code, .. } if is_absent(code) => self.watched.hurry(),
