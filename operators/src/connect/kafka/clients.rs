@@ -299,6 +299,9 @@ pub(super) fn is_transient(code: Code) -> bool {
             | Code::NetworkException
             | Code::CoordinatorLoadInProgress
             | Code::CoordinatorNotAvailable
+            // What another process left open is being ended.
+            | Code::ConcurrentTransactions
+            | Code::UnstableOffsetCommit
             | Code::NotCoordinator
             | Code::NotEnoughReplicas
             | Code::NotEnoughReplicasAfterAppend
