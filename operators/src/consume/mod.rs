@@ -85,6 +85,7 @@ pub fn consume_documents<'scope>(
         let records_cap = capabilities.pop();
         let mut held = records_cap.zip(bindings_cap).zip(cuts_cap);
         let mut next_poll = Instant::now();
+        let mut begun = false;
         move |_frontiers| {
             if consumer.control.stopping() {
                 held = None;
@@ -93,7 +94,14 @@ pub fn consume_documents<'scope>(
             consumer.budget.release(|tick| !applied.less_equal(tick));
             let now = Instant::now();
             // Before any tick has closed what was restored is bound, so that no cut falls behind the one it began with.
-            let start = std::mem::take(&mut consumer.start);
+            // So is what the source knows already: an answer before the first tick says that it reflects nothing of it.
+            let mut start = std::mem::take(&mut consumer.start);
+            if !std::mem::replace(&mut begun, true) {
+                match consumer.source.poll(0, 0) {
+                    Ok(polled) => start.extend(consumer.changed(&polled.positions)),
+                    Err(error) => consumer.control.fail(&error),
+                }
+            }
             bindings_out.activate().session(bindings_cap).give_iterator(start.into_iter());
             if now >= next_poll {
                 let tick = (*records_cap.time()).max(consumer.clock.now());
