@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use crate::problems::{did_you_mean, list};
 use crate::section::{Section, describe};
-use crate::{Connector, Kafka, defaults};
+use crate::{AutoOffsetReset, Connector, Kafka, defaults};
 
 /// Kinds of connector.
 const KINDS: [&str; 2] = ["files", "kafka"];
@@ -22,7 +22,7 @@ const REFUSED: [(&str, &str); 14] = [
     ("enable.auto.offset.store", "is set by Freshet: offsets are committed with the answers"),
     ("transactional.id", "is set by Freshet: it must be the same after a restart"),
     ("isolation.level", "is set by Freshet: only committed records are read"),
-    ("auto.offset.reset", "is set by Freshet: it keeps its own positions"),
+    ("auto.offset.reset", "has a key of its own: connector.auto_offset_reset"),
     ("enable.partition.eof", "is set by Freshet: it tells which offsets an answer reflects"),
     ("allow.auto.create.topics", "has a key of its own: connector.create_topics"),
     ("enable.idempotence", "is set by Freshet: records of a key must keep their order"),
@@ -63,6 +63,12 @@ fn kafka(section: &mut Section<'_>) -> Connector {
         create_topics: section.bool("create_topics").unwrap_or(base.create_topics),
         partitions: section.count_u32("partitions", PARTITIONS_MAX).unwrap_or(base.partitions),
         replication: section.count_u32("replication", PARTITIONS_MAX).unwrap_or(base.replication),
+        auto_offset_reset: section
+            .word(
+                "auto_offset_reset",
+                &[("none", AutoOffsetReset::None), ("earliest", AutoOffsetReset::Earliest)],
+            )
+            .unwrap_or(base.auto_offset_reset),
         properties: properties(section.section("properties")),
         ..base
     })

@@ -9,8 +9,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 
 use crate::plans::default_plan;
 use crate::{
-    Config, Connector, Delivery, Distance, Documents, Embedding, Http, Indexing, Kafka, Pipeline,
-    Quantization, Queries, Snapshots, Topics, VectorField,
+    AutoOffsetReset, Config, Connector, Delivery, Distance, Documents, Embedding, Http, Indexing, Kafka,
+    Pipeline, Quantization, Queries, Snapshots, Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -80,6 +80,7 @@ impl Kafka {
             create_topics: false,
             partitions: count_u32(1),
             replication: count_u32(1),
+            auto_offset_reset: AutoOffsetReset::None,
             properties: BTreeMap::new(),
         }
     }

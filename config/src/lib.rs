@@ -108,8 +108,20 @@ pub struct Kafka {
     pub partitions: NonZeroU32,
     /// Replicas of topics that are created. Default 1.
     pub replication: NonZeroU32,
+    /// What happens when records are gone before they were read. Default: the run ends.
+    pub auto_offset_reset: AutoOffsetReset,
     /// Any librdkafka property; one that has a typed key here, or that Freshet must set, is refused.
     pub properties: BTreeMap<String, String>,
+}
+
+/// What happens when an offset that is needed is not kept any more; Kafka's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoOffsetReset {
+    /// The run ends with an error that names what is gone.
+    #[default]
+    None,
+    /// Reading goes on at the earliest offset kept; a warning names what is gone.
+    Earliest,
 }
 
 /// Names the properties but not their values: some of them are passwords.
@@ -120,6 +132,7 @@ impl fmt::Debug for Kafka {
             .field("create_topics", &self.create_topics)
             .field("partitions", &self.partitions)
             .field("replication", &self.replication)
+            .field("auto_offset_reset", &self.auto_offset_reset)
             .field("properties", &self.properties.keys())
             .finish()
     }

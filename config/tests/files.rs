@@ -62,6 +62,19 @@ fn the_default_file_says_what_the_code_does() {
     let text = read("default.toml");
     assert_eq!(parse(&text), Config::default());
     assert_eq!(parse(""), Config::default());
+    // What belongs to Kafka is there as a comment, too.
+    let kafka = text.replace("kind = \"files\" ", "# ").replace("directory = \"data\" ", "# ");
+    let mut uncommented = String::new();
+    let keys =
+        ["kind", "bootstrap_servers", "create_topics", "partitions", "replication", "auto_offset_reset"];
+    for line in kafka.lines() {
+        let key = line
+            .strip_prefix("# ")
+            .filter(|rest| keys.iter().any(|key| rest.starts_with(&format!("{key} = "))));
+        uncommented.push_str(key.unwrap_or(line));
+        uncommented.push('\n');
+    }
+    assert_eq!(parse(&uncommented).connector, Connector::Kafka(Kafka::at("localhost:9092")));
     // What has no default is there as a comment, and parses once it is one no longer.
     let uncommented = text.replace("# [snapshots]", "[snapshots]").replace("# store", "store");
     let uncommented = uncommented.replace("# interval", "interval").replace("# [http]", "[http]");

@@ -179,19 +179,24 @@ fn kafka_is_checked() {
     );
     let kafka = "[connector]\nkind = 'kafka'\nbootstrap_servers = 'a:1'\n";
     check(
-        &format!("{kafka}partitions = 0\nreplication = 'x'\ncreate_topics = 1\ndirectory = 'd'"),
+        &format!(
+            "{kafka}partitions = 0\nreplication = 'x'\nauto_offset_reset = 'latest'\ncreate_topics = 1\n\
+             directory = 'd'"
+        ),
         &[
             "connector.create_topics: 1 is not true or false",
             "connector.partitions: 0 is not at least 1",
             "connector.replication: \"x\" is not an integer",
+            "connector.auto_offset_reset: \"latest\" is not one of \"none\", \"earliest\"",
             "connector.directory: unknown key; known: \"kind\", \"bootstrap_servers\", \
-             \"create_topics\", \"partitions\", \"replication\", \"properties\"",
+             \"create_topics\", \"partitions\", \"replication\", \"auto_offset_reset\", \"properties\"",
         ],
     );
     let refused = [
         ("bootstrap.servers", "has a key of its own: connector.bootstrap_servers"),
         ("metadata.broker.list", "has a key of its own: connector.bootstrap_servers"),
         ("group.id", "is the name of the pipeline: pipeline.name"),
+        ("auto.offset.reset", "has a key of its own: connector.auto_offset_reset"),
         ("enable.auto.commit", "is set by Freshet: offsets are committed with the answers"),
         ("enable.auto.offset.store", "is set by Freshet: offsets are committed with the answers"),
         ("transactional.id", "is set by Freshet: it must be the same after a restart"),

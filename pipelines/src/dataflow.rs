@@ -51,13 +51,13 @@ pub struct Ends {
     /// System of topics.
     pub connector: Arc<dyn Connector>,
     /// Documents of this worker's partitions.
-    pub documents: Option<Box<dyn Source>>,
-    /// Next offsets they start at.
+    pub documents: Box<dyn Source>,
+    /// Next offsets they start at, where an earlier run has read them.
     pub start: BTreeMap<Partition, Offset>,
     /// Documents before these offsets have had their dead letters written.
     pub letters_written: BTreeMap<Partition, Offset>,
     /// Queries of this worker's partitions.
-    pub queries: Option<Box<dyn Source>>,
+    pub queries: Box<dyn Source>,
     /// How answers and dead letters are written.
     pub delivery: Delivery,
     /// Queries that earlier runs have answered, and what is to be done.

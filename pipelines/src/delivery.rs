@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use freshet_config::{Config, Delivery as Configured};
-use freshet_operators::connect::{ConnectError, Connector, Progress, Transactions, Wake, raise};
+use freshet_operators::connect::{ConnectError, Connector, Progress, Share, Transactions, Wake, raise};
 use freshet_operators::produce::{Delivery, Offsets, Together};
 use freshet_schemas::{AsOf, Offset, Partition};
 
@@ -34,19 +34,19 @@ impl ExactlyOnce {
         self.recovered.iter().map(|(partition, progress)| (*partition, progress.next())).collect()
     }
 
-    /// How a worker writes that reads these partitions.
-    pub(crate) fn delivery(&self, partitions: &[Partition], wake: Wake) -> Delivery {
-        Delivery::Together(Together::new(self.transactions.sink(wake), self.part(partitions)))
+    /// How a worker writes that reads this share of the partitions.
+    pub(crate) fn delivery(&self, share: Share, wake: Wake) -> Delivery {
+        Delivery::Together(Together::new(self.transactions.sink(wake), self.part(share)))
     }
 
-    /// Which queries of these partitions are to be answered.
-    pub(crate) fn offsets(&self, partitions: &[Partition]) -> Offsets {
-        Offsets::resume(&self.part(partitions), &self.floor)
+    /// Which queries of this share are to be answered.
+    pub(crate) fn offsets(&self, share: Share) -> Offsets {
+        Offsets::resume(&self.part(share), &self.floor)
     }
 
-    fn part(&self, partitions: &[Partition]) -> BTreeMap<Partition, Progress> {
-        let own = |partition: &Partition| Some((*partition, self.recovered.get(partition)?.clone()));
-        partitions.iter().filter_map(own).collect()
+    fn part(&self, share: Share) -> BTreeMap<Partition, Progress> {
+        let own = self.recovered.iter().filter(|(partition, _)| share.holds(**partition));
+        own.map(|(partition, progress)| (*partition, progress.clone())).collect()
     }
 }
 

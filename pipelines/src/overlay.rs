@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use freshet_operators::connect::{
-    ConnectError, Connector, Memory, Progress, Sink, Source, TransactionWriter, Wake,
+    ConnectError, Connector, Memory, Progress, Share, Sink, Source, TransactionWriter, Wake,
 };
 use freshet_schemas::{Offset, Partition};
 
@@ -57,6 +57,16 @@ impl Connector for Overlay {
         wake: Wake,
     ) -> Result<Box<dyn Source>, ConnectError> {
         self.of(topic).source(topic, partitions, start, wake)
+    }
+
+    fn follow(
+        &self,
+        topic: &str,
+        share: Share,
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError> {
+        self.of(topic).follow(topic, share, start, wake)
     }
 
     fn transactions(

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use freshet_operators::connect::{ConnectError, Connector};
+use freshet_operators::connect::{ConnectError, Connector, Share};
 use freshet_operators::control::Control;
 use freshet_operators::decode::DEAD_LETTER_SUFFIX;
 use freshet_operators::message::Binding;
@@ -71,7 +71,6 @@ struct Shared {
     control: Arc<Control>,
     progress: Arc<Progress>,
     until: Until,
-    partitions: BTreeMap<String, Vec<Partition>>,
     documents_end: Offsets,
     queries_end: Offsets,
     documents_committed: Offsets,
@@ -103,7 +102,7 @@ pub fn run(
     let dlq = |topic: &str| format!("{topic}{DEAD_LETTER_SUFFIX}");
     let outputs = [topics.answers.clone(), dlq(&topics.documents), dlq(&topics.queries)];
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    let partitions = connector.prepare(&[&topics.documents, &topics.queries], &outputs)?;
+    connector.prepare(&[&topics.documents, &topics.queries], &outputs)?;
     let workers = setup.config.pipeline.workers.get();
     // First of all: it makes an end of what another process of this name is doing.
     let exactly = ExactlyOnce::recover(&setup.config, &*connector)?;
@@ -126,7 +125,6 @@ pub fn run(
         control: Arc::clone(control),
         progress: Arc::clone(progress),
         until,
-        partitions,
         votes: AtomicUsize::new(0),
     });
     progress.documents_end.store(shared.documents_end.values().sum(), Ordering::Relaxed);
@@ -172,10 +170,9 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>) {
     }
 }
 
-/// The partitions of a topic that a worker reads.
-fn own(partitions: &[Partition], index: usize, peers: usize) -> Vec<Partition> {
-    let mine = |p: &Partition| usize::try_from(*p).is_ok_and(|p| p % peers == index);
-    partitions.iter().copied().filter(mine).collect()
+/// What belongs to a share of the partitions.
+fn part(share: Share, all: &Offsets) -> Offsets {
+    all.iter().filter(|(partition, _)| share.holds(**partition)).map(|(p, offset)| (*p, *offset)).collect()
 }
 
 fn open(worker: &Worker, shared: &Shared) -> Result<Ends, Box<dyn std::error::Error>> {
@@ -183,28 +180,20 @@ fn open(worker: &Worker, shared: &Shared) -> Result<Ends, Box<dyn std::error::Er
     let topics = &shared.setup.config.topics;
     let connector = &shared.connector;
     let wakes = (LateWake::default(), LateWake::default());
-    let documents = own(&shared.partitions[&topics.documents], index, peers);
-    let queries = own(&shared.partitions[&topics.queries], index, peers);
-    let source = |topic: &str, partitions: &[Partition], start: &Offsets, wake| {
-        if partitions.is_empty() {
-            Ok(None)
-        } else {
-            connector.source(topic, partitions, start, wake).map(Some)
-        }
-    };
-    let start = |partition: &Partition| shared.restored.offsets.get(partition).copied().unwrap_or(0);
+    let share = Share { index, peers };
+    let start = part(share, &shared.restored.offsets);
     Ok(Ends {
         shards: shared.restored.shards(&shared.setup, index, peers)?,
         snapshots: shared.snapshots.clone(),
-        documents: source(&topics.documents, &documents, &shared.restored.offsets, Arc::new(|| {}))?,
-        start: documents.iter().map(|partition| (*partition, start(partition))).collect(),
+        documents: connector.follow(&topics.documents, share, &start, Arc::new(|| {}))?,
+        start,
         letters_written: shared.documents_committed.clone(),
-        queries: source(&topics.queries, &queries, &shared.queries_start, wakes.0.wake())?,
+        queries: connector.follow(&topics.queries, share, &shared.queries_start, wakes.0.wake())?,
         delivery: match &shared.exactly {
-            Some(exactly) => exactly.delivery(&queries, wakes.1.wake()),
+            Some(exactly) => exactly.delivery(share, wakes.1.wake()),
             None => Delivery::Each(Each::new(connector.sink(wakes.1.wake())?)),
         },
-        offsets: shared.exactly.as_ref().map(|exactly| exactly.offsets(&queries)).unwrap_or_default(),
+        offsets: shared.exactly.as_ref().map(|exactly| exactly.offsets(share)).unwrap_or_default(),
         floor: shared.exactly.as_ref().map(|exactly| exactly.floor.clone()).unwrap_or_default(),
         connector: Arc::clone(connector),
         wakes,
@@ -257,16 +246,12 @@ struct Keeper {
 
 impl Keeper {
     fn new(index: usize, peers: usize, shared: &Shared) -> Self {
-        let topics = &shared.setup.config.topics;
-        let part = |topic: &str, all: &Offsets| -> Offsets {
-            let own = own(&shared.partitions[topic], index, peers);
-            own.into_iter().map(|p| (p, all.get(&p).copied().unwrap_or(0))).collect()
-        };
-        let queries_before = part(&topics.queries, &shared.queries_start).values().sum();
+        let share = Share { index, peers };
+        let queries_before = part(share, &shared.queries_start).values().sum();
         Self {
             worker: index,
-            documents_end: part(&topics.documents, &shared.documents_end),
-            queries_end: part(&topics.queries, &shared.queries_end),
+            documents_end: part(share, &shared.documents_end),
+            queries_end: part(share, &shared.queries_end),
             indexed: Offsets::new(),
             committed: (Offsets::new(), Offsets::new()),
             next_commit: Instant::now() + COMMIT_INTERVAL,

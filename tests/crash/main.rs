@@ -18,13 +18,15 @@ use freshet_operators::connect::{self, Connector, Sink};
 use freshet_operators::crash;
 use freshet_operators::snapshot::{Store, documents, inspect, list};
 use freshet_schemas::{Answer, Query, Record};
+use freshet_tests::block_on;
 use freshet_tests::drive::{self, query_record};
-use freshet_tests::oracle::Oracle;
+use freshet_tests::oracle::{Oracle, agree};
 use freshet_tests::script::{self, Random};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
-/// Scores are sums of few products of small numbers: f32 keeps them to this.
-const TOLERANCE: f64 = 1e-5;
 /// Longest time the pipeline may take to catch up; only a failing test waits this long.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -125,6 +127,29 @@ fn on_kafka_killed_at_any_moment_each_query_is_answered_once() {
          answers = \"{unique}-answers\"\n"
     );
     torture(folder.path(), &connector, number("FRESHET_CRASH_KILLS", 24));
+    remove_topics(&broker, &unique);
+}
+
+/// Removes the topics of a test, which has no more use for them: the cluster may be someone's.
+fn remove_topics(broker: &str, prefix: &str) {
+    let config = || {
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", broker);
+        config
+    };
+    let asking: BaseConsumer = config().create().unwrap();
+    let metadata = asking.fetch_metadata(None, LIMIT).unwrap();
+    let own: Vec<&str> = metadata
+        .topics()
+        .iter()
+        .map(|topic| topic.name())
+        .filter(|topic| topic.starts_with(prefix))
+        .collect();
+    assert!(own.len() >= 3, "documents, queries, answers and perhaps dead letters: {own:?}");
+    let admin: AdminClient<DefaultClientContext> = config().create().unwrap();
+    for deleted in block_on(admin.delete_topics(&own, &AdminOptions::new())).unwrap() {
+        deleted.unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
+    }
 }
 
 /// Kills the pipeline so many times, lets it catch up, and checks all.
@@ -214,20 +239,6 @@ fn check(folder: &Path, config: Config, connector: &std::sync::Arc<dyn Connector
     let end = BTreeMap::from([(0, log.documents.len() as i64 - 1)]);
     let expected: Vec<String> = oracle.documents(&end).into_keys().collect();
     assert_eq!(held, expected, "the newest snapshot holds what the log says");
-}
-
-/// Whether two lists are the same but for the rounding of scores: documents whose scores are as good as equal may stand in
-/// either order, at the end of the list one in the place of the other.
-fn agree(found: &[(String, f64)], expected: &[(String, f64)]) -> bool {
-    let close = |a: f64, b: f64| (a - b).abs() <= TOLERANCE;
-    let right: BTreeMap<&str, f64> = expected.iter().map(|(id, score)| (id.as_str(), *score)).collect();
-    let last = expected.last().map_or(0.0, |(_, score)| *score);
-    let ids: std::collections::BTreeSet<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
-    found.len() == expected.len()
-        && ids.len() == found.len()
-        && found.iter().zip(expected).all(|((id, score), (_, at_place))| {
-            close(*score, *at_place) && close(*score, right.get(id.as_str()).copied().unwrap_or(last))
-        })
 }
 
 /// All records of a topic with one partition.

@@ -286,3 +286,20 @@ fn dbsf(score: f64, leg: &[Scored]) -> f64 {
     let sigma = variance.sqrt();
     (score - (mean - 3.0 * sigma)) / (6.0 * sigma)
 }
+
+/// Scores are sums of few products of small numbers: f32 keeps them to this.
+const TOLERANCE: f64 = 1e-5;
+
+/// Whether two lists are the same but for the rounding of scores: documents whose scores are as good as equal may stand in
+/// either order, at the end of the list one in the place of the other.
+pub fn agree(found: &[(String, f64)], expected: &[(String, f64)]) -> bool {
+    let close = |a: f64, b: f64| (a - b).abs() <= TOLERANCE;
+    let right: BTreeMap<&str, f64> = expected.iter().map(|(id, score)| (id.as_str(), *score)).collect();
+    let last = expected.last().map_or(0.0, |(_, score)| *score);
+    let ids: std::collections::BTreeSet<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+    found.len() == expected.len()
+        && ids.len() == found.len()
+        && found.iter().zip(expected).all(|((id, score), (_, at_place))| {
+            close(*score, *at_place) && close(*score, right.get(id.as_str()).copied().unwrap_or(last))
+        })
+}

@@ -24,11 +24,9 @@ pub(crate) fn broker(test: &str) -> Option<String> {
 
 pub(crate) fn kafka(bootstrap_servers: &str, create_topics: bool) -> ConnectorConfig {
     ConnectorConfig::Kafka(Kafka {
-        bootstrap_servers: bootstrap_servers.to_owned(),
         create_topics,
         partitions: 3.try_into().unwrap(),
-        replication: 1.try_into().unwrap(),
-        properties: BTreeMap::new(),
+        ..Kafka::at(bootstrap_servers)
     })
 }
 

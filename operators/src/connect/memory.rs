@@ -13,7 +13,8 @@ use freshet_schemas::{Offset, Partition, Record};
 use super::budget::Budget;
 use super::partitioner::partition_of;
 use super::{
-    Batch, ConnectError, Connector, Entry, Polled, Progress, Sink, Source, TransactionWriter, Wake, lock,
+    Batch, ConnectError, Connector, Entry, Polled, Progress, Share, Sink, Source, TransactionWriter, Wake,
+    lock,
 };
 
 /// Most tokens a sink keeps before its caller takes them with [`Sink::settled`].
@@ -281,6 +282,30 @@ impl Connector for Memory {
             number,
             positions,
             turn: 0,
+            follows: None,
+        }))
+    }
+
+    fn follow(
+        &self,
+        topic: &str,
+        share: Share,
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError> {
+        let mut state = lock(&self.shared.state);
+        let number = state.source_next;
+        state.source_next += 1;
+        topic_mut(&mut state, topic).wakes.insert(number, Arc::clone(&wake));
+        drop(state);
+        wake();
+        Ok(Box::new(MemorySource {
+            shared: Arc::clone(&self.shared),
+            topic: topic.to_owned(),
+            number,
+            positions: Vec::new(),
+            turn: 0,
+            follows: Some((share, start.clone())),
         }))
     }
 
@@ -311,11 +336,31 @@ struct MemorySource {
     positions: Vec<(Partition, Offset)>,
     /// Index in `positions` of the partition to be asked next.
     turn: usize,
+    /// Partitions to be read as soon as they are there, and where they start.
+    follows: Option<(Share, BTreeMap<Partition, Offset>)>,
+}
+
+impl MemorySource {
+    /// Takes partitions that the topic has got.
+    fn grow(&mut self, topic: &Topic) {
+        let Some((share, start)) = &self.follows else { return };
+        let new =
+            topic.numbered().map(|(partition, _)| partition).filter(|partition| share.holds(*partition));
+        for partition in new {
+            if self.positions.iter().all(|(known, _)| *known != partition) {
+                self.positions.push((partition, start.get(&partition).copied().unwrap_or(0)));
+            }
+        }
+    }
 }
 
 impl Source for MemorySource {
     fn poll(&mut self, records_max: usize, bytes_max: usize) -> Result<Polled, ConnectError> {
-        let state = lock(&self.shared.state);
+        let shared = Arc::clone(&self.shared);
+        let state = lock(&shared.state);
+        if let Some(topic) = state.topics.get(&self.topic) {
+            self.grow(topic);
+        }
         let mut records = Vec::new();
         let mut budget = Budget::new(records_max, bytes_max);
         let mut idle = 0; // partitions asked in vain since the last record
@@ -404,7 +449,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::super::contract::{Fixture, contract};
-    use super::super::testing::{LIMIT, Signal, read_all, record, write};
+    use super::super::testing::{LIMIT, Reader, Signal, read_all, record, write};
     use super::*;
 
     #[derive(Default)]
@@ -426,6 +471,23 @@ mod tests {
     }
 
     contract!(Some(InMemory::default()));
+
+    #[test]
+    fn partitions_that_come_later_are_read_by_those_who_follow() {
+        let memory = Memory::new();
+        memory.create("t", 1);
+        memory.produce("t", 0, record("a", "1"));
+        let shares = [0, 1].map(|index| Share { index, peers: 2 });
+        let mut readers = shares.map(|share| Reader::follow(&memory, "t", share, &BTreeMap::new()));
+        assert_eq!(readers[0].read_to(&BTreeMap::from([(0, 1)])).len(), 1);
+        assert_eq!(readers[1].source.poll(10, 1000).unwrap().positions, BTreeMap::new());
+        for partition in 1..4 {
+            memory.produce("t", partition, record("b", "2"));
+        }
+        let read = readers[1].read_to(&BTreeMap::from([(1, 1), (3, 1)]));
+        assert_eq!(read.iter().map(|record| record.partition).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(readers[0].read_to(&BTreeMap::from([(0, 1), (2, 1)])).len(), 1);
+    }
 
     #[test]
     fn holds_and_releases() {

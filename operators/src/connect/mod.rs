@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use freshet_schemas::{Offset, Partition, Record};
 
 pub use files::{Files, FilesLock};
-pub use kafka::Kafka;
+pub use kafka::{Kafka, KafkaMetrics};
 pub use memory::Memory;
 pub use progress::{Progress, raise};
 pub use transactions::{Batch, Entry, TransactionSink, TransactionWriter, Transactions};
@@ -59,8 +59,25 @@ pub struct Polled {
     /// In order per partition.
     pub records: Vec<Record>,
     /// Next offset to be read, per partition: everything before it has been handed over by this or an earlier poll,
-    /// or is no record (transaction markers, compacted records). Has every partition of the source.
+    /// or is no record (transaction markers, compacted records). Has every partition of the source whose first offset
+    /// is known; once there, a partition stays.
     pub positions: BTreeMap<Partition, Offset>,
+}
+
+/// The partitions of a topic that one of several readers takes: each has exactly one reader, now and when there are more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Number of the reader, below `peers`.
+    pub index: usize,
+    /// How many readers there are.
+    pub peers: usize,
+}
+
+impl Share {
+    /// Whether the reader takes this partition.
+    pub fn holds(self, partition: Partition) -> bool {
+        usize::try_from(partition).is_ok_and(|partition| partition % self.peers == self.index)
+    }
 }
 
 /// Reads some partitions of one topic.
@@ -98,6 +115,15 @@ pub trait Connector: Send + Sync {
         &self,
         topic: &str,
         partitions: &[Partition],
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError>;
+    /// Opens a share of a topic's partitions at the given next offsets (0, or the earliest kept, where absent): those
+    /// there are, and those that the topic gets later, from their first record on.
+    fn follow(
+        &self,
+        topic: &str,
+        share: Share,
         start: &BTreeMap<Partition, Offset>,
         wake: Wake,
     ) -> Result<Box<dyn Source>, ConnectError>;

@@ -6,10 +6,13 @@
 //! slow one of them is: so the text stays short, where a set of answered offsets would grow with a slow query's time.
 //!
 //! ```text
-//! committed offset 17, metadata   freshet-1;upto=25;open=0,3,1;as_of=0:4711,1:12
+//! committed offset 17, metadata   freshet-2;upto=25;open=0,3,1;as_of=0:3mv.c,7:2s
 //!     answered: all before 17, and of 17 ≤ offset < 25 all but 17, 20 and 21
-//!     answers reflect at most the documents up to 4711 of partition 0 and 12 of partition 1
+//!     answers reflect at most the documents before 4711 of partition 0, 12 of partition 1 and 100 of partition 7
 //! ```
+//! What answers reflect is a list for runs of partitions: the number of the first, and the next offset of each, to base 36.
+//! Of documents topics with partitions of 10¹² records, the list of some 380 partitions fits beside an offset. Version 1
+//! had `as_of=0:4710,1:11,7:99`, last offsets to base 10, and is still read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -18,7 +21,9 @@ use freshet_schemas::{AsOf, Offset, Partition};
 
 /// What every text of this program begins with, before the version.
 const NAME: &str = "freshet-";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
+const VERSION_BEFORE: &str = "1";
+const BASE: u32 = 36;
 
 /// How far one partition of queries is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,9 +63,15 @@ impl Progress {
             before = *offset;
         }
         text.push_str(";as_of=");
-        for (number, (partition, last)) in self.as_of.iter().enumerate() {
-            let comma = if number == 0 { "" } else { "," };
-            let _ = write!(text, "{comma}{partition}:{last}");
+        let mut before = None;
+        for (partition, last) in &self.as_of {
+            let _ = match before {
+                None => write!(text, "{partition}:"),
+                Some(before) if before + 1 == *partition => write!(text, "."),
+                Some(_) => write!(text, ",{partition}:"),
+            };
+            digits(&mut text, last.saturating_add(1).max(0));
+            before = Some(*partition);
         }
         text
     }
@@ -72,8 +83,8 @@ impl Progress {
     pub fn from_metadata(next: Offset, metadata: &str) -> Result<Self, String> {
         let Some(rest) = metadata.strip_prefix(NAME) else { return Ok(Self::before(next)) };
         let (version, rest) = rest.split_once(';').unwrap_or((rest, ""));
-        if version != VERSION {
-            return Err(format!("version {version:?} is not known, only {VERSION}"));
+        if ![VERSION, VERSION_BEFORE].contains(&version) {
+            return Err(format!("version {version:?} is not known, only {VERSION_BEFORE} and {VERSION}"));
         }
         let broken = || format!("{metadata:?} is damaged");
         let fields: BTreeMap<&str, &str> =
@@ -88,10 +99,17 @@ impl Progress {
             open.insert(before);
         }
         let mut as_of = AsOf::new();
-        for pair in list(field("as_of")?) {
-            let (partition, last) = pair.split_once(':').ok_or_else(broken)?;
-            let partition: Partition = partition.parse().map_err(|_| broken())?;
-            as_of.insert(partition, last.parse().map_err(|_| broken())?);
+        for run in list(field("as_of")?) {
+            let (first, offsets) = run.split_once(':').ok_or_else(broken)?;
+            let first: Partition = first.parse().map_err(|_| broken())?;
+            if version == VERSION_BEFORE {
+                as_of.insert(first, offsets.parse().map_err(|_| broken())?);
+                continue;
+            }
+            for (partition, next) in (first..).zip(offsets.split('.')) {
+                let next = Offset::from_str_radix(next, BASE).ok().filter(|next| *next >= 0);
+                as_of.insert(partition, next.ok_or_else(broken)? - 1);
+            }
         }
         let progress = Self { upto, open, as_of };
         if progress.next() != next || progress.open.last().is_some_and(|last| *last >= upto) {
@@ -116,6 +134,16 @@ impl Progress {
     }
 }
 
+/// Writes a number that is not negative to the base of `from_str_radix`.
+fn digits(text: &mut String, number: Offset) {
+    let base = Offset::from(BASE);
+    if number >= base {
+        digits(text, number / base);
+    }
+    let digit = u32::try_from(number % base).ok().and_then(|digit| char::from_digit(digit, BASE));
+    text.extend(digit);
+}
+
 fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').filter(|item| !item.is_empty())
 }
@@ -136,8 +164,11 @@ mod tests {
 
     #[test]
     fn the_text_is_what_the_documentation_says() {
-        let text = "freshet-1;upto=25;open=0,3,1;as_of=0:4711,1:12";
+        let text = "freshet-2;upto=25;open=0,3,1;as_of=0:3mv.c,7:2s";
         let progress = Progress::from_metadata(17, text).unwrap();
+        let old = Progress::from_metadata(17, "freshet-1;upto=25;open=0,3,1;as_of=0:4710,1:11,7:99");
+        assert_eq!(old.as_ref(), Ok(&progress), "what the version before wrote is read");
+        assert_eq!(progress.as_of, AsOf::from([(0, 4710), (1, 11), (7, 99)]));
         assert_eq!(progress.open, BTreeSet::from([17, 20, 21]));
         assert_eq!((progress.upto, progress.next()), (25, 17));
         assert_eq!(progress.to_metadata(), text);
@@ -151,7 +182,10 @@ mod tests {
             assert_eq!(Progress::from_metadata(7, foreign), Ok(Progress::before(7)));
         }
         let damaged = [
-            "freshet-2;upto=9;open=;as_of=",
+            "freshet-3;upto=9;open=;as_of=",
+            "freshet-2;upto=7;open=;as_of=0:1..2",
+            "freshet-2;upto=7;open=;as_of=0:-1",
+            "freshet-2;upto=7;open=;as_of=0:zzzzzzzzzzzzzz",
             "freshet-1",
             "freshet-1;upto=9",
             "freshet-1;upto=9;open=;as_of=",
@@ -173,6 +207,16 @@ mod tests {
         let as_of = (0..50).map(|partition| (partition, 1_000_000_000_000)).collect();
         let text = Progress { upto: 1_000_001_000_000, open, as_of }.to_metadata();
         assert!(text.len() < 2048, "{} bytes", text.len());
+    }
+
+    #[test]
+    fn the_text_of_many_partitions_fits_beside_an_offset() {
+        let as_of =
+            (0..380).map(|partition| (partition, 1_000_000_000_000 + Offset::from(partition))).collect();
+        let progress = Progress { upto: 1_000_001_000_000, open: BTreeSet::new(), as_of };
+        let text = progress.to_metadata();
+        assert!(text.len() < 3500, "{} bytes", text.len());
+        assert_eq!(Progress::from_metadata(progress.next(), &text), Ok(progress));
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use freshet_schemas::{Offset, Partition, Record};
 
-use super::{ConnectError, Connector, Sink, Source, Wake, lock};
+use super::{ConnectError, Connector, Share, Sink, Source, Wake, lock};
 
 /// Longest wait for something that should come at once; only a failing test waits this long.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
@@ -57,6 +57,18 @@ impl Reader {
         Self { source, signal }
     }
 
+    /// Follows a share of the partitions.
+    pub(super) fn follow(
+        connector: &dyn Connector,
+        topic: &str,
+        share: Share,
+        start: &BTreeMap<Partition, Offset>,
+    ) -> Self {
+        let signal = Signal::new();
+        let source = connector.follow(topic, share, start, signal.wake()).unwrap();
+        Self { source, signal }
+    }
+
     /// Polls until the positions have reached `ends`; returns what came.
     pub(super) fn read_to(&mut self, ends: &BTreeMap<Partition, Offset>) -> Vec<Record> {
         let mut records = Vec::new();
@@ -65,7 +77,7 @@ impl Reader {
             let polled = self.source.poll(100, 1 << 20).unwrap();
             let nothing = polled.records.is_empty();
             records.extend(polled.records);
-            if ends.iter().all(|(partition, end)| polled.positions[partition] >= *end) {
+            if ends.iter().all(|(partition, end)| polled.positions.get(partition) >= Some(end)) {
                 return records;
             }
             if nothing {

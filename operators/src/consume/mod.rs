@@ -33,9 +33,10 @@ use crate::snapshot::Snapshots;
 
 /// What the operator needs to read documents.
 pub struct DocumentConsumer {
-    /// The partitions of this worker; `None` if it has none.
-    pub source: Option<Box<dyn Source>>,
-    /// Next offsets the partitions start at: bound to time 0, which no record has.
+    /// The partitions of this worker, which may get more.
+    pub source: Box<dyn Source>,
+    /// Next offsets of partitions that go on: bound to time 0, which no record has. The others are bound once their first
+    /// offset is known: a cut before that says nothing of them, and they are read from there.
     pub start: Vec<Binding>,
     /// Names ticks.
     pub clock: Arc<Clock>,
@@ -84,6 +85,7 @@ pub fn consume_documents<'scope>(
         let records_cap = capabilities.pop();
         let mut held = records_cap.zip(bindings_cap).zip(cuts_cap);
         let mut next_poll = Instant::now();
+        let mut begun = false;
         move |_frontiers| {
             if consumer.control.stopping() {
                 held = None;
@@ -91,8 +93,15 @@ pub fn consume_documents<'scope>(
             let Some(((records_cap, bindings_cap), cuts_cap)) = held.as_mut() else { return };
             consumer.budget.release(|tick| !applied.less_equal(tick));
             let now = Instant::now();
-            // Before any tick has closed every partition is bound, so that no cut lacks one.
-            let start = std::mem::take(&mut consumer.start);
+            // Before any tick has closed what was restored is bound, so that no cut falls behind the one it began with.
+            // So is what the source knows already: an answer before the first tick says that it reflects nothing of it.
+            let mut start = std::mem::take(&mut consumer.start);
+            if !std::mem::replace(&mut begun, true) {
+                match consumer.source.poll(0, 0) {
+                    Ok(polled) => start.extend(consumer.changed(&polled.positions)),
+                    Err(error) => consumer.control.fail(&error),
+                }
+            }
             bindings_out.activate().session(bindings_cap).give_iterator(start.into_iter());
             if now >= next_poll {
                 let tick = (*records_cap.time()).max(consumer.clock.now());
@@ -129,11 +138,10 @@ impl DocumentConsumer {
     fn poll(&mut self, tick: Time) -> (Vec<Record>, Vec<Binding>, bool) {
         let (records_max, bytes_max) = self.budget.room();
         let records_max = records_max.min(self.tick_records_max);
-        let Some(source) = self.source.as_mut() else { return (Vec::new(), Vec::new(), false) };
         if records_max == 0 || bytes_max == 0 {
             return (Vec::new(), Vec::new(), false);
         }
-        let polled = match source.poll(records_max, bytes_max) {
+        let polled = match self.source.poll(records_max, bytes_max) {
             Ok(polled) => polled,
             Err(error) => {
                 self.control.fail(&error);

@@ -24,8 +24,8 @@ use crate::wake::LateWake;
 
 /// What the operator needs to read queries.
 pub struct QueryConsumer {
-    /// The partitions of this worker; `None` if it has none.
-    pub source: Option<Box<dyn Source>>,
+    /// The partitions of this worker, which may get more.
+    pub source: Box<dyn Source>,
     /// Queries read and not answered yet; shared with the operator that writes answers.
     pub offsets: Rc<RefCell<Offsets>>,
     /// Most queries being answered at once.
@@ -91,8 +91,10 @@ impl QueryConsumer {
     fn poll(&mut self) -> Vec<Record> {
         let mut offsets = self.offsets.borrow_mut();
         let room = self.in_flight_max.saturating_sub(offsets.in_flight()).min(offsets.room());
-        let Some(source) = self.source.as_mut().filter(|_| room > 0) else { return Vec::new() };
-        match source.poll(room, QUERY_BYTES_MAX) {
+        if room == 0 {
+            return Vec::new();
+        }
+        match self.source.poll(room, QUERY_BYTES_MAX) {
             Ok(mut polled) => {
                 polled.records.retain(|record| offsets.read(record.partition, record.offset));
                 offsets.advance(&polled.positions);

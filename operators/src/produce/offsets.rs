@@ -20,6 +20,8 @@ pub struct Offsets {
     as_of: AsOf,
     /// Whether the progress is kept beside the committed offsets, and must fit there.
     kept: bool,
+    /// Whether it has been said that it does not.
+    told: bool,
 }
 
 /// One partition.
@@ -52,7 +54,7 @@ impl Offsets {
             read: BTreeSet::new(),
         };
         let partitions = progress.iter().map(|(partition, progress)| (*partition, open(progress)));
-        Self { partitions: partitions.collect(), as_of: as_of.clone(), kept: true }
+        Self { partitions: partitions.collect(), as_of: as_of.clone(), kept: true, told: false }
     }
 
     /// A query has been read. Returns whether it is to be answered: not if an earlier run has.
@@ -109,13 +111,27 @@ impl Offsets {
         self.partitions.iter().map(|(partition, open)| (*partition, of(open))).collect()
     }
 
-    /// How many queries may be read such that the progress still fits beside an offset.
-    pub fn room(&self) -> usize {
+    /// How many queries may be read such that the progress still fits beside an offset. Where it does not fit even though
+    /// no query is open, they go one by one: brokers may keep more than they do by default, and say so if they do not.
+    pub fn room(&mut self) -> usize {
         if !self.kept {
             return usize::MAX;
         }
         let lengths = self.progress().into_values().map(|progress| progress.to_metadata().len());
-        METADATA_BYTES_MAX.saturating_sub(lengths.max().unwrap_or(0)) / OPEN_BYTES
+        let length = lengths.max().unwrap_or(0);
+        let room = METADATA_BYTES_MAX.saturating_sub(length) / OPEN_BYTES;
+        if room > 0 || self.in_flight() > 0 {
+            return room;
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                bytes = length,
+                partitions = self.as_of.len(),
+                "the progress of queries fills the metadata of an offset, so they are answered one by one; use fewer \
+                 partitions for documents, or queries.delivery = \"at_least_once\""
+            );
+        }
+        1
     }
 
     /// Whether every query before these offsets is settled.
@@ -196,5 +212,17 @@ mod tests {
         let length = offsets.progress()[&0].to_metadata().len();
         assert!((METADATA_BYTES_MAX - OPEN_BYTES..4096).contains(&length), "{length}");
         assert!(offsets.in_flight() > 256);
+    }
+
+    #[test]
+    fn queries_go_one_by_one_where_the_partitions_of_documents_fill_the_metadata() {
+        let as_of = (0..1000).map(|partition| (partition, 1_000_000_000_000)).collect();
+        let mut offsets = Offsets::resume(&BTreeMap::from([(0, Progress::before(5))]), &as_of);
+        for query in 5..8 {
+            assert_eq!(offsets.room(), 1);
+            assert!(offsets.read(0, query));
+            assert_eq!(offsets.room(), 0);
+            offsets.settle(0, query);
+        }
     }
 }

@@ -51,9 +51,9 @@ impl Together {
             self.next_progress = now + PROGRESS_INTERVAL;
             let mut progress = offsets.progress();
             let settled = |progress: &Progress| (progress.next(), progress.upto - progress.open.len() as i64);
-            // What is new only is that queries have been read is told with the next answer.
-            progress
-                .retain(|partition, now| self.handed.get(partition).map_or((0, 0), settled) != settled(now));
+            // What is new only is that queries have been read is told with the next answer. A partition is named once it is
+            // known, even if nothing was read of it: what comes and goes before the next run is missed then.
+            progress.retain(|partition, now| self.handed.get(partition).map(settled) != Some(settled(now)));
             if !entries.is_empty() || !progress.is_empty() {
                 self.handed.extend(progress.iter().map(|(partition, now)| (*partition, now.clone())));
                 self.sink.send(Batch { entries, progress });

@@ -41,7 +41,7 @@ use self::reader::{LINE_BYTES_MAX, LineReader};
 use self::sink::FilesSink;
 use self::source::FilesSource;
 use self::transactions::FilesWriter;
-use super::{ConnectError, Connector, Progress, Sink, Source, TransactionWriter, Wake, lock};
+use super::{ConnectError, Connector, Progress, Share, Sink, Source, TransactionWriter, Wake, lock};
 
 /// The one partition of a file.
 const PARTITION: Partition = 0;
@@ -148,6 +148,17 @@ impl Connector for Files {
                 Err(ConnectError::World { what, source: None, retry: false })
             }
         }
+    }
+
+    fn follow(
+        &self,
+        topic: &str,
+        share: Share,
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError> {
+        let partitions: &[Partition] = if share.holds(PARTITION) { &[PARTITION] } else { &[] };
+        self.source(topic, partitions, start, wake)
     }
 
     /// The directory's lock keeps others away, where it is taken.

@@ -18,6 +18,8 @@ use super::clients::{Clients, Reports, Role, code_of, is_transient};
 
 /// Time between two looks at topics that are being created, or at brokers that do not answer.
 const LOOK: Duration = Duration::from_millis(100);
+/// Time that brokers have for the first of several answers.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// What there is of a topic.
 pub(super) enum Found {
@@ -25,13 +27,24 @@ pub(super) enum Found {
     Missing,
 }
 
-/// Asks until brokers answer or the time is over; `ask` gets the time that is left.
-pub(super) fn until_answered<T>(limit: Duration, ask: impl Fn(Duration) -> KafkaResult<T>) -> KafkaResult<T> {
+/// Asks until brokers answer, refuse the credentials, or the time is over; `ask` gets the time that it has. It is short at
+/// first, since a refusal shows only between two questions, and grows, since slow brokers answer late.
+pub(super) fn until_answered<T>(
+    clients: &Clients,
+    limit: Duration,
+    ask: impl Fn(Duration) -> KafkaResult<T>,
+) -> KafkaResult<T> {
     let deadline = Instant::now() + limit;
+    let mut time = FIRST;
     loop {
-        match ask(deadline.saturating_duration_since(Instant::now()).max(LOOK)) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match ask(time.min(left).max(LOOK)) {
             Err(error) if code_of(&error).is_some_and(is_transient) && Instant::now() < deadline => {
+                if clients.outage.refused() {
+                    return Err(error);
+                }
                 std::thread::sleep(LOOK);
+                time *= 2;
             }
             result => return result,
         }
@@ -59,7 +72,7 @@ pub(super) fn find(
             }
         }
     };
-    let found = until_answered(limit, ask);
+    let found = until_answered(clients, limit, ask);
     let found = found.map_err(|error| clients.error(&format!("look for topic \"{topic}\""), &error))?;
     clients.outage.end();
     Ok(found)

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -71,6 +72,10 @@ const WRITER_DEFAULTS: &[(&str, &str)] = &[
     ("partitioner", "murmur2_random"),
 ];
 
+/// Time after which brokers abort a transaction that nobody ends: until then the answers of others in the same topic are
+/// hidden from readers, too. A live pipeline that is kept from its brokers for longer begins its transaction again.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Names under which librdkafka knows a default's property too; one that the configuration uses stands.
 const ALIASES: &[(&str, &str)] = &[
     ("linger.ms", "queue.buffering.max.ms"),
@@ -81,6 +86,9 @@ const ALIASES: &[(&str, &str)] = &[
 
 /// Least size of a response to a reader.
 const FETCH_BYTES_MAX: u64 = 8 << 20;
+
+/// Mechanisms of authentication.
+const MECHANISMS: [&str; 5] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"];
 
 /// What a client is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,6 +152,34 @@ impl Clients {
         config
     }
 
+    /// The properties of the producer of transactions, and the time after which brokers abort one.
+    pub(super) fn transactional(&self) -> (ClientConfig, Duration) {
+        let mut config = self.config(Role::Writer);
+        // A record is tried as long as its transaction may last, and then in the next one.
+        config.remove("message.timeout.ms").remove("delivery.timeout.ms");
+        config.set("transactional.id", &self.group);
+        let millis =
+            |name| self.property(name).and_then(|value| value.parse().ok()).map(Duration::from_millis);
+        // Librdkafka wants a request to end before its transaction does.
+        let timeout = millis("transaction.timeout.ms")
+            .unwrap_or_else(|| TRANSACTION_TIMEOUT.max(millis("socket.timeout.ms").unwrap_or_default()));
+        config.set("transaction.timeout.ms", timeout.as_millis().to_string());
+        (config, timeout)
+    }
+
+    /// The mechanism of authentication; what is no name of one may be a secret.
+    fn mechanism(&self) -> &'static str {
+        let configured = self.property("sasl.mechanism").or(self.property("sasl.mechanisms"));
+        let known =
+            MECHANISMS.iter().find(|known| configured.unwrap_or("GSSAPI").eq_ignore_ascii_case(known));
+        known.copied().unwrap_or("unknown")
+    }
+
+    /// A property, where the configuration has it.
+    pub(super) fn property(&self, name: &str) -> Option<&str> {
+        self.properties.get(name).map(String::as_str)
+    }
+
     /// What a client reports to.
     pub(super) fn reports(&self) -> Reports {
         Reports { outage: Arc::clone(&self.outage) }
@@ -152,9 +188,16 @@ impl Clients {
     /// An error that names the cluster and, where there is one, the last reason why it cannot be reached.
     pub(super) fn error(&self, what: &str, error: &KafkaError) -> ConnectError {
         let set_up = matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_));
-        let retry = !set_up && code_of(error).is_none_or(|code| !is_permanent(code));
+        let refused = self.outage.refused().then_some(Code::Authentication);
+        let code = refused.or(code_of(error));
+        let retry = !set_up && code.is_none_or(|code| !is_permanent(code));
         let why = self.outage.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let what = format!("cannot {what} at {}: {}{why}", self.servers, describe(error));
+        let hint = code.map_or("", hint);
+        let told = match refused {
+            Some(_) => format!("authentication was refused, mechanism {}", self.mechanism()),
+            None => describe(error),
+        };
+        let what = format!("cannot {what} at {}: {told}{why}{hint}", self.servers);
         ConnectError::World { what, source: None, retry }
     }
 }
@@ -177,11 +220,50 @@ pub(super) fn code_of(error: &KafkaError) -> Option<Code> {
     if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() }
 }
 
+/// What to do about what brokers refuse: keys, never their values.
+const HINTS: &[(Code, &str)] = &[
+    (Code::Authentication, CREDENTIALS),
+    (Code::SaslAuthenticationFailed, CREDENTIALS),
+    (
+        Code::TopicAuthorizationFailed,
+        "; this principal lacks a right: it must be allowed to Describe and Read the documents and queries topics, and to \
+         Describe and Write the answers topic and the topics of dead letters (and to Create those that are missing)",
+    ),
+    (
+        Code::GroupAuthorizationFailed,
+        "; this principal lacks a right: it must be allowed to Read the group that is named like the pipeline",
+    ),
+    (
+        Code::TransactionalIdAuthorizationFailed,
+        "; this principal lacks a right: it must be allowed to Describe and Write the transactional id that is named like \
+         the pipeline",
+    ),
+    (
+        Code::ClusterAuthorizationFailed,
+        "; this principal lacks a right of the cluster, for example to create topics",
+    ),
+    (
+        Code::OffsetMetadataTooLarge,
+        "; the progress of queries with this many partitions of documents does not fit beside an offset: let brokers keep \
+         more (offset.metadata.max.bytes), use fewer partitions, or queries.delivery = \"at_least_once\"",
+    ),
+];
+const CREDENTIALS: &str = "; the brokers refuse these credentials: check \"sasl.mechanism\", \"sasl.username\" and \
+    \"sasl.password\" in connector.properties, or what this mechanism uses instead";
+
+/// What to do about an error, to be put behind it; empty if there is nothing to say.
+pub(super) fn hint(code: Code) -> &'static str {
+    HINTS.iter().find(|(known, _)| *known == code).map_or("", |(_, hint)| hint)
+}
+
 /// Whether an error stays however long one waits.
-fn is_permanent(code: Code) -> bool {
+pub(super) fn is_permanent(code: Code) -> bool {
     matches!(
         code,
         Code::InvalidArgument
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::TransactionalIdAuthorizationFailed
             | Code::InvalidTopic
             | Code::UnsupportedFeature
             | Code::UnsupportedSASLMechanism
@@ -217,6 +299,9 @@ pub(super) fn is_transient(code: Code) -> bool {
             | Code::NetworkException
             | Code::CoordinatorLoadInProgress
             | Code::CoordinatorNotAvailable
+            // What another process left open is being ended.
+            | Code::ConcurrentTransactions
+            | Code::UnstableOffsetCommit
             | Code::NotCoordinator
             | Code::NotEnoughReplicas
             | Code::NotEnoughReplicasAfterAppend
@@ -245,6 +330,8 @@ struct OutageState {
     away: bool,
     /// Why a connection failed last.
     reason: Option<String>,
+    /// Whether it failed because brokers refuse the credentials.
+    refused: bool,
 }
 
 impl Outage {
@@ -264,10 +351,24 @@ impl Outage {
         self.troubled.store(true, Ordering::Relaxed);
     }
 
+    /// Brokers refuse the credentials.
+    fn refuse(&self, reason: &str) {
+        let mut state = lock(&self.state);
+        state.reason = Some(reason.to_owned());
+        state.refused = true;
+        self.troubled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether brokers refuse the credentials: trying again is of no use.
+    pub(super) fn refused(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed) && lock(&self.state).refused
+    }
+
     /// A broker has answered.
     pub(super) fn end(&self) {
         if self.troubled.swap(false, Ordering::Relaxed) && std::mem::take(&mut *lock(&self.state)).away {
-            tracing::info!("a broker answers again");
+            // As loud as its beginning.
+            tracing::warn!("a broker answers again");
         }
     }
 
@@ -296,7 +397,9 @@ impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         match code_of(&error) {
             Some(Code::PartitionEOF) => {}
+            Some(Code::AllBrokersDown) if self.outage.refused() => {}
             Some(Code::AllBrokersDown) => self.outage.begin(reason),
+            Some(Code::Authentication | Code::SaslAuthenticationFailed) => self.outage.refuse(reason),
             Some(code) if is_transient(code) => self.outage.note(reason),
             _ => {
                 self.outage.note(reason);

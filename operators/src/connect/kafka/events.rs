@@ -25,6 +25,9 @@ pub(super) enum Event {
     Record(Record),
     /// The partition has no record before this offset that has not been taken.
     End(Partition, Offset),
+    /// The partition is read no more: the broker does not have the offset that was to be read next, or not the records
+    /// that stood before it.
+    Gone(Partition, Code),
     Error {
         code: Code,
         reason: String,
@@ -71,7 +74,7 @@ impl<'a> EventQueue<'a> {
             let reason = text(sys::rd_kafka_event_error_string(event.0));
             (Code::from(sys::rd_kafka_event_error(event.0)), reason.into_owned())
         };
-        if code != Code::PartitionEOF {
+        if !matches!(code, Code::PartitionEOF | Code::AutoOffsetReset | Code::LogTruncation) {
             self.consumer.context().error(KafkaError::Global(code), &reason);
             return Event::Error { code, reason };
         }
@@ -81,9 +84,9 @@ impl<'a> EventQueue<'a> {
             if partition.is_null() {
                 return Event::Other;
             }
-            let end = Event::End((*partition).partition, (*partition).offset);
+            let (number, offset) = ((*partition).partition, (*partition).offset);
             sys::rd_kafka_topic_partition_destroy(partition);
-            end
+            if code == Code::PartitionEOF { Event::End(number, offset) } else { Event::Gone(number, code) }
         }
     }
 

@@ -11,25 +11,32 @@
 //!   ordinary tools see the lag, but has no members. Two pipelines of one name must not run at a time: the transactions
 //!   of the second end the first.
 //! - Readers see committed records only. Positions move over what is none (markers, aborted and compacted records).
-//! - Partitions that a topic gets while it is read are read after the next start.
+//! - Partitions that a topic gets while a share of it is read are read from their first record on. A topic that is deleted
+//!   while it is read, or deleted and made anew, is an error of `poll`.
 //! - Brokers that are away are waited for, with one warning per outage; sinks give records back meanwhile. Refused
-//!   credentials, topics that are deleted, and offsets that are gone are errors of `poll`.
-//! - Records that retention deleted before they were read are skipped with a warning when a source is opened.
+//!   credentials are errors of `poll`.
+//! - Records that were deleted before they were read are an error of `poll`, or skipped with a warning, as
+//!   `auto_offset_reset` says.
 
 mod admin;
 mod clients;
 mod commits;
+mod describe;
 mod events;
+mod metrics;
 mod sink;
 mod source;
 mod transactions;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::metrics::KafkaMetrics;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freshet_schemas::{Offset, Partition};
@@ -41,9 +48,10 @@ use self::admin::Found;
 use self::clients::{Clients, Reports, Role};
 use self::commits::{CloseOnDrop, Commits};
 use self::sink::KafkaSink;
-use self::source::KafkaSource;
+use self::source::{KafkaSource, Reading, Which};
 use self::transactions::KafkaWriter;
-use super::{ConnectError, Connector, Progress, Sink, Source, TransactionWriter, Wake, lock};
+use self::watch::Watch;
+use super::{ConnectError, Connector, Progress, Share, Sink, Source, TransactionWriter, Wake};
 
 /// Time that brokers have to answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -56,10 +64,10 @@ pub struct Kafka {
     clients: Arc<Clients>,
     /// Asks for metadata and ends of partitions, and commits; reads nothing.
     group: Arc<BaseConsumer<Reports>>,
-    /// Partitions of topics that have been looked for.
-    partitions: Mutex<BTreeMap<String, Vec<Partition>>>,
     answer: Duration,
     commits: CloseOnDrop,
+    watch: watch::CloseOnDrop,
+    metrics: KafkaMetrics,
     closed: Arc<AtomicBool>,
 }
 
@@ -89,23 +97,45 @@ impl Kafka {
                 drop(polled.poll(SERVE));
             }
         })?;
-        let (settings, partitions, commits) = (settings.clone(), Mutex::default(), CloseOnDrop(commits));
-        Ok(Self { settings, clients, group, partitions, answer, commits, closed })
+        let watch = Arc::new(Watch::new(Arc::clone(&clients), Arc::clone(&group)));
+        let watching = Arc::clone(&watch);
+        thread("kafka topics", move || watching.serve())?;
+        let metrics = KafkaMetrics::new().map_err(|error| {
+            let what = "cannot set up counters of Kafka".to_owned();
+            ConnectError::World { what, source: Some(error.into()), retry: false }
+        })?;
+        let (settings, commits, watch) = (settings.clone(), CloseOnDrop(commits), watch::CloseOnDrop(watch));
+        Ok(Self { settings, clients, group, answer, commits, watch, metrics, closed })
     }
 
-    /// Partitions of a topic as they were when it was first looked for, so that all answers of this connector are
-    /// about the same ones.
+    /// What this connector counts.
+    pub fn metrics(&self) -> &KafkaMetrics {
+        &self.metrics
+    }
+
+    /// Partitions that a topic has now: whoever asks for its ends must hear of all.
     fn partitions(&self, topic: &str) -> Result<Vec<Partition>, ConnectError> {
-        if let Some(partitions) = lock(&self.partitions).get(topic) {
-            return Ok(partitions.clone());
-        }
         match admin::find(&self.clients, &self.group, topic, self.answer)? {
             Found::Missing => Err(ConnectError::MissingTopics { topics: vec![topic.to_owned()] }),
-            Found::Partitions(partitions) => {
-                lock(&self.partitions).insert(topic.to_owned(), partitions.clone());
-                Ok(partitions)
-            }
+            Found::Partitions(partitions) => Ok(partitions),
         }
+    }
+
+    fn read(
+        &self,
+        topic: &str,
+        which: Which,
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError> {
+        let reading = Reading {
+            clients: Arc::clone(&self.clients),
+            topic: topic.to_owned(),
+            which,
+            reset: self.settings.auto_offset_reset,
+            metrics: self.metrics.clone(),
+        };
+        Ok(Box::new(KafkaSource::start(reading, &self.watch.0, start, wake)?))
     }
 
     /// Asks about all partitions of a topic until brokers answer for each; `take` makes an answer of an offset and its
@@ -118,7 +148,7 @@ impl Kafka {
         take: impl Fn(Partition, Offset, &str) -> T,
     ) -> Result<BTreeMap<Partition, T>, ConnectError> {
         let partitions = self.partitions(topic)?;
-        let answer = admin::until_answered(self.answer, |left| {
+        let answer = admin::until_answered(&self.clients, self.answer, |left| {
             let mut list = TopicPartitionList::new();
             for partition in &partitions {
                 list.add_partition(topic, *partition);
@@ -187,7 +217,6 @@ impl Connector for Kafka {
                 self.answer,
             )?);
         }
-        lock(&self.partitions).extend(found.clone());
         Ok(found)
     }
 
@@ -224,7 +253,17 @@ impl Connector for Kafka {
         start: &BTreeMap<Partition, Offset>,
         wake: Wake,
     ) -> Result<Box<dyn Source>, ConnectError> {
-        Ok(Box::new(KafkaSource::start(Arc::clone(&self.clients), topic, partitions, start, wake)?))
+        self.read(topic, Which::These(partitions.to_vec()), start, wake)
+    }
+
+    fn follow(
+        &self,
+        topic: &str,
+        share: Share,
+        start: &BTreeMap<Partition, Offset>,
+        wake: Wake,
+    ) -> Result<Box<dyn Source>, ConnectError> {
+        self.read(topic, Which::Share(share), start, wake)
     }
 
     /// Ends what a process of the same pipeline has left open, and that process if it still runs: its next transaction
@@ -237,6 +276,7 @@ impl Connector for Kafka {
         let ask = |list, left| self.group.committed_offsets(list, left);
         let recover = |partition, next, metadata: &str| Progress::recover(topic, partition, next, metadata);
         let progress = self.ask("the committed offsets", topic, ask, recover)?;
+        let writer = writer.knowing(&progress);
         Ok((progress, Box::new(writer)))
     }
 

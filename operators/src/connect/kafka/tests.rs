@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use freshet_config::AutoOffsetReset;
 use freshet_schemas::Record;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -35,6 +36,7 @@ fn settings(servers: &str, properties: &[(&str, &str)]) -> freshet_config::Kafka
         create_topics: true,
         partitions: NonZeroU32::MIN,
         replication: NonZeroU32::MIN,
+        auto_offset_reset: AutoOffsetReset::None,
         properties: properties
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -100,6 +102,7 @@ impl Fixture for Broker {
 
 contract!(Broker::get());
 
+mod changes;
 mod transactions;
 
 fn why(error: &ConnectError) -> (String, bool) {
@@ -195,40 +198,6 @@ fn reads_committed_transactions_only_and_moves_over_their_markers() {
     // Started at the end behind a marker, the position is right at once.
     let mut late = Reader::open(&kafka, &topic, &BTreeMap::from([(0, 6)]));
     assert_eq!(late.read_to(&BTreeMap::from([(0, 6)])), []);
-}
-
-#[test]
-fn starts_at_the_earliest_record_that_is_kept() {
-    let Some(broker) = Broker::get() else { return };
-    let kafka = broker.kafka(&[]);
-    let topic = broker.create(1);
-    write(&kafka, &topic, (0..10).map(|n| record(&n.to_string(), "{}")));
-    let mut before = rdkafka::TopicPartitionList::new();
-    before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(4)).unwrap();
-    admin::block_on(broker.admin().delete_records(&before, &AdminOptions::new())).unwrap();
-    let ends = BTreeMap::from([(0, 10)]);
-    for start in [BTreeMap::new(), BTreeMap::from([(0, 2)])] {
-        let read = Reader::open(&kafka, &topic, &start).read_to(&ends);
-        assert_eq!(read.iter().map(|record| record.offset).collect::<Vec<_>>(), (4..10).collect::<Vec<_>>());
-    }
-    let (what, retry) = why(&Reader::open(&kafka, &topic, &BTreeMap::from([(0, 11)])).read_to_error());
-    assert!(what.contains("ends at offset 10") && what.contains(&topic) && !retry, "{what}");
-}
-
-#[test]
-fn a_topic_that_is_deleted_while_read_is_an_error() {
-    let Some(broker) = Broker::get() else { return };
-    let kafka = broker.kafka(&[
-        ("topic.metadata.refresh.interval.ms", "200"),
-        ("topic.metadata.propagation.max.ms", "200"),
-    ]);
-    let topic = broker.create(1);
-    write(&kafka, &topic, [record("a", "{}")]);
-    let mut reader = Reader::open(&kafka, &topic, &BTreeMap::new());
-    reader.read_to(&BTreeMap::from([(0, 1)]));
-    admin::block_on(broker.admin().delete_topics(&[&topic], &AdminOptions::new())).unwrap();
-    let (what, retry) = why(&reader.read_to_error());
-    assert!(what.contains(&topic) && retry, "{what}");
 }
 
 #[test]

@@ -8,19 +8,25 @@
 //!
 //! The transactional id is the group: a process that starts under the same name aborts what this one has open, and
 //! fences it. A commit that has not been answered is asked for again, never aborted: it may have happened.
+//!
+//! Brokers abort a transaction that lasts too long, for example because they could not be reached, and then fence its
+//! producer as they would for another process. Which it was is told by the progress beside the offsets: if nobody has
+//! changed it, a new producer goes on, with the same batch or, if its commit has happened after all, with the next.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use freshet_schemas::Partition;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, TopicPartitionList};
 
-use super::super::{Batch, ConnectError, TransactionWriter, lock};
+use super::super::{Batch, ConnectError, Progress, TransactionWriter, lock};
 use super::admin::until_answered;
-use super::clients::{Clients, Reports, Role, code_of};
+use super::clients::{Clients, Reports, code_of, hint, is_transient};
 use super::sink::headers_of;
 use crate::crash;
 
@@ -40,6 +46,10 @@ pub(super) struct KafkaWriter {
     producer: Option<ThreadedProducer<Deliveries>>,
     fates: Arc<Fates>,
     attempt: u64,
+    /// What is beside the offsets, as far as this writer knows.
+    committed: BTreeMap<Partition, Progress>,
+    /// Time after which brokers abort a transaction.
+    timeout: Duration,
 }
 
 /// What has become of the records of one attempt.
@@ -109,26 +119,91 @@ impl KafkaWriter {
         topic: &str,
         answer: Duration,
     ) -> Result<Self, ConnectError> {
-        let fates = Arc::<Fates>::default();
-        let mut config = clients.config(Role::Writer);
-        // A record is tried as long as its transaction may last, and then in the next one.
-        config.remove("message.timeout.ms").remove("delivery.timeout.ms");
-        config.set("transactional.id", &clients.group);
-        let deliveries = Deliveries { reports: clients.reports(), fates: Arc::clone(&fates) };
-        let producer: ThreadedProducer<Deliveries> = config
-            .create_with_context(deliveries)
-            .map_err(|error| clients.error("write transactions", &error))?;
-        until_answered(answer, |left| producer.init_transactions(left))
-            .map_err(|error| clients.error("begin transactions", &error))?;
-        clients.outage.end();
-        Ok(Self {
+        let mut writer = Self {
             clients: Arc::clone(clients),
             group: Arc::clone(group),
             topic: topic.to_owned(),
-            producer: Some(producer),
-            fates,
+            producer: None,
+            fates: Arc::default(),
             attempt: 0,
-        })
+            committed: BTreeMap::new(),
+            timeout: clients.transactional().1,
+        };
+        let producer = writer.producer()?;
+        until_answered(clients, answer, |left| producer.init_transactions(left))
+            .map_err(|error| clients.error("begin transactions", &error))?;
+        clients.outage.end();
+        writer.producer = Some(producer);
+        Ok(writer)
+    }
+
+    /// The same, knowing what is committed.
+    pub(super) fn knowing(mut self, committed: &BTreeMap<Partition, Progress>) -> Self {
+        self.committed.clone_from(committed);
+        self
+    }
+
+    /// A producer that has not begun yet.
+    fn producer(&self) -> Result<ThreadedProducer<Deliveries>, ConnectError> {
+        let deliveries = Deliveries { reports: self.clients.reports(), fates: Arc::clone(&self.fates) };
+        let producer = self.clients.transactional().0.create_with_context(deliveries);
+        producer.map_err(|error| self.clients.error("write transactions", &error))
+    }
+
+    /// Goes on with a new producer after brokers have given the one before up. Returns whether the batch is written.
+    fn begin_again(
+        &mut self,
+        batch: &Batch,
+        pause: &dyn Fn(Duration) -> bool,
+        why: &KafkaError,
+    ) -> Result<bool, Trouble> {
+        tracing::warn!(
+            error = %why,
+            "a transaction lasted longer than transaction.timeout.ms, so the brokers have ended it; beginning again"
+        );
+        end(self.producer.take());
+        let fatal = |_| Trouble::Fatal(why.clone());
+        let producer = self.producer().map_err(fatal)?;
+        repeat(pause, || producer.init_transactions(CALL)).map_err(|trouble| match trouble {
+            Trouble::Again(error) => Trouble::Fatal(error),
+            Trouble::Refused(_) | Trouble::Fatal(_) | Trouble::Closed => trouble,
+        })?;
+        self.producer = Some(producer);
+        let mut written = self.committed.clone();
+        written.extend(batch.progress.clone());
+        let now = loop {
+            match self.progress(written.keys()) {
+                Ok(now) => break now,
+                Err(error) if code_of(&error).is_some_and(is_transient) && pause(RETRY) => {}
+                Err(error) => return Err(Trouble::Fatal(error)),
+            }
+        };
+        if !batch.progress.is_empty() && now == written {
+            return Ok(true);
+        }
+        // Another process has answered meanwhile, and was ended just now: its answers must not come twice.
+        if now == self.committed { Ok(false) } else { Err(Trouble::Fatal(why.clone())) }
+    }
+
+    /// What is beside the offsets of some partitions.
+    fn progress<'a>(
+        &self,
+        partitions: impl Iterator<Item = &'a Partition>,
+    ) -> KafkaResult<BTreeMap<Partition, Progress>> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        let mut progress = BTreeMap::new();
+        for element in self.group.committed_offsets(list, CALL)?.elements() {
+            element.error()?;
+            if let rdkafka::Offset::Offset(next) = element.offset() {
+                let partition = element.partition();
+                let known = Progress::recover(&self.topic, partition, next, element.metadata());
+                progress.insert(partition, known);
+            }
+        }
+        Ok(progress)
     }
 
     fn attempt(&mut self, batch: &Batch, pause: &dyn Fn(Duration) -> bool) -> Result<(), Trouble> {
@@ -224,6 +299,15 @@ impl KafkaWriter {
         }
     }
 
+    /// Whether brokers have given this producer up.
+    fn is_given_up(&self, error: &KafkaError) -> bool {
+        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
+        let code = fatal.map(|(code, _)| code).or(code_of(error));
+        code.is_some_and(|code| {
+            is_fenced(code) || matches!(code, Code::InvalidTransactionalState | Code::UnknownProducerId)
+        })
+    }
+
     fn fatal(&self, error: &KafkaError) -> ConnectError {
         let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
         let code = fatal.as_ref().map(|(code, _)| *code).or(code_of(error));
@@ -236,7 +320,8 @@ impl KafkaWriter {
             );
             return ConnectError::World { what, source: None, retry: false };
         }
-        let what = format!("cannot write transactions at {}: {why}", self.clients.servers);
+        let hint = code.map_or("", hint);
+        let what = format!("cannot write transactions at {}: {why}{hint}", self.clients.servers);
         ConnectError::World { what, source: None, retry: true }
     }
 }
@@ -248,9 +333,11 @@ impl TransactionWriter for KafkaWriter {
             ConnectError::World { what, source: None, retry: true }
         };
         loop {
+            let begun = Instant::now();
             let mut trouble = match self.attempt(batch, pause) {
                 Ok(()) => {
                     self.clients.outage.end();
+                    self.committed.append(&mut batch.progress);
                     return Ok(());
                 }
                 Err(trouble) => trouble,
@@ -259,6 +346,20 @@ impl TransactionWriter for KafkaWriter {
                 && let Err(worse) = self.abort(pause)
             {
                 trouble = worse;
+            }
+            if let Trouble::Fatal(error) = &trouble
+                && begun.elapsed() >= self.timeout
+                && self.is_given_up(error)
+            {
+                let error = error.clone();
+                match self.begin_again(batch, pause, &error) {
+                    Ok(true) => {
+                        self.committed.append(&mut batch.progress);
+                        return Ok(());
+                    }
+                    Ok(false) => continue,
+                    Err(worse) => trouble = worse,
+                }
             }
             match trouble {
                 Trouble::Refused(refused) => {
@@ -280,14 +381,18 @@ impl TransactionWriter for KafkaWriter {
 }
 
 impl Drop for KafkaWriter {
-    /// What is open is aborted by the next start, or by the broker after a while. Librdkafka takes a while to end.
+    /// What is open is aborted by the next start, or by the broker after its timeout. Librdkafka takes a while to end.
     fn drop(&mut self) {
-        let producer = self.producer.take();
-        if let Err(error) =
-            std::thread::Builder::new().name("end writing".to_owned()).spawn(move || drop(producer))
-        {
-            tracing::warn!(%error, "no thread to end a producer on");
-        }
+        end(self.producer.take());
+    }
+}
+
+/// Ends a producer on a thread of its own.
+fn end(producer: Option<ThreadedProducer<Deliveries>>) {
+    if let Err(error) =
+        std::thread::Builder::new().name("end writing".to_owned()).spawn(move || drop(producer))
+    {
+        tracing::warn!(%error, "no thread to end a producer on");
     }
 }
 

@@ -119,6 +119,62 @@ fn a_record_that_nothing_stands_in_for_ends_the_run() {
     assert_eq!(kafka.transactions(&queries).unwrap().0, BTreeMap::new());
 }
 
+/// Holds the first transaction up, after its records were sent, until the broker has aborted it.
+fn held_up<'a>(kafka: &'a Kafka, answers: &'a str, then: impl Fn() + 'a) -> impl Fn(Duration) -> bool + 'a {
+    let held = std::cell::Cell::new(false);
+    move |_| {
+        if !held.replace(true) {
+            // The record, and the marker that ends it.
+            let deadline = Instant::now() + LIMIT;
+            while kafka.end_offsets(answers).unwrap()[&0] < 2 {
+                assert!(Instant::now() < deadline, "the broker aborts nothing");
+            }
+            then();
+        }
+        true
+    }
+}
+
+/// Transactions are short, and records wait a while before they are sent.
+const SHORT: [(&str, &str); 2] = [("transaction.timeout.ms", "1000"), ("linger.ms", "300")];
+
+#[test]
+fn a_transaction_that_lasts_too_long_is_begun_again() {
+    let Some(broker) = Broker::get() else { return };
+    let (queries, answers) = (broker.create(1), broker.create(1));
+    let kafka = broker.kafka(&SHORT);
+    let (_, mut writer) = kafka.transactions(&queries).unwrap();
+    let batch = |key: &str, upto| Batch {
+        entries: vec![entry(&answers, record(key, "{}"))],
+        progress: BTreeMap::from([(0, progress(upto, &[]))]),
+    };
+    writer.write(&mut batch("a", 1), &held_up(&kafka, &answers, || ())).unwrap();
+    writer.write(&mut batch("b", 2), &|_| true).unwrap();
+    assert_eq!(keys(&read_all(&kafka, &answers)), ["a", "b"]);
+    assert_eq!(broker.kafka(&[]).transactions(&queries).unwrap().0, BTreeMap::from([(0, progress(2, &[]))]));
+}
+
+#[test]
+fn a_transaction_that_lasted_too_long_gives_way_to_another_process() {
+    let Some(broker) = Broker::get() else { return };
+    let (queries, answers) = (broker.create(1), broker.create(1));
+    let kafka = broker.kafka(&SHORT);
+    let (_, mut writer) = kafka.transactions(&queries).unwrap();
+    let batch = |key: &str| Batch {
+        entries: vec![entry(&answers, record(key, "{}"))],
+        progress: BTreeMap::from([(0, progress(1, &[]))]),
+    };
+    // The other answers more queries than the first knows of.
+    let other = || {
+        let mut more = batch("other");
+        more.progress = BTreeMap::from([(0, progress(5, &[]))]);
+        broker.kafka(&[]).transactions(&queries).unwrap().1.write(&mut more, &|_| true).unwrap();
+    };
+    let (what, _) = why(&writer.write(&mut batch("first"), &held_up(&kafka, &answers, other)).unwrap_err());
+    assert!(what.contains("another process runs under the pipeline name"), "{what}");
+    assert_eq!(keys(&read_all(&kafka, &answers)), ["other"]);
+}
+
 /// Port 1 of this machine, where nothing listens.
 #[test]
 fn transactions_need_a_broker_to_begin() {
