@@ -217,7 +217,7 @@ fn kafka_is_checked() {
 #[test]
 fn vector_fields_are_checked() {
     let only_dense = "only for dense vectors, this one is";
-    let cases: [(&str, &[&str]); 16] = [
+    let cases: [(&str, &[&str]); 15] = [
         ("model = 'm'", &["kind: missing: one of \"dense\", \"sparse\", \"multi\""]),
         (
             "kind = 'dens'\nmodel = 'm'",

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{fields, limits, plan_spec, record, spec};
+use common::{limits, plan_spec, record, spec};
 use freshet_schemas::{
     Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Leg, Point, Query, Record, RerankScore,
     dead_letter,
