@@ -168,7 +168,10 @@ fn faults_name_the_condition() {
     refused(json!({"must": {"key": "a", "geo_radius": {}}}), "\"geo_radius\" is not supported yet");
     refused(json!({"must": {"nested": {"key": "a"}}}), "filter.must.nested.filter: missing");
     refused(json!({"must": {"nested": {"filter": {}}}}), "filter.must.nested.key: missing");
-    refused(json!({"must": {"nested": {"key": "a", "filter": {}}, "key": "b"}}), "filter.must.key");
+    refused(
+        json!({"must": {"nested": {"key": "a", "filter": {}}, "key": "b"}}),
+        "filter.must.nested: unknown field",
+    );
     refused(
         json!({"must": {"nested": {"key": "a", "filter": {"must": {"key": "b"}}}}}),
         "filter.must.nested.filter.must.match: missing",

@@ -20,8 +20,10 @@ use faiss::{Effort, Vectors};
 
 /// Candidates that a graph keeps unless the query says.
 const EF: usize = 64;
-/// Candidates that a graph keeps while it is built, for each row.
-const EF_BUILD: usize = 40;
+/// Candidates that a graph keeps while it is built, for each row. FAISS' 40 leaves groups of rows that no walk reaches: of
+/// 100,000 clustered vectors of 384 dimensions, recall@10 is 0.953 at 64 candidates and 0.98 takes 648 of them; with 80 it is
+/// 0.984, and 56 do. Building takes longer by about three quarters.
+const EF_BUILD: usize = 80;
 /// Rows that a graph compares per candidate it keeps, as dear as rows of a scan; see `Plan`.
 const GRAPH_ROWS: usize = 16;
 /// Rows added at once: bounds the copy of them.
