@@ -9,6 +9,7 @@
 
 mod connector;
 pub mod defaults;
+pub mod factory;
 mod interpolate;
 mod load;
 mod payload;

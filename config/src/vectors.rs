@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use freshet_schemas::VectorKind;
 
 use crate::defaults::{self, BM25};
+use crate::factory::IndexFactory;
 use crate::problems::{did_you_mean, list};
 use crate::section::Section;
 use crate::{Distance, Quantization, VectorField};
@@ -14,8 +15,6 @@ use crate::{Distance, Quantization, VectorField};
 const SIZE_MAX: usize = 65_536;
 /// Longest name of a field.
 const NAME_CHARS_MAX: usize = 64;
-/// Families of FAISS factory strings that segments can be built with.
-const INDEX_PREFIXES: [&str; 3] = ["Flat", "HNSW", "IVF"];
 /// Languages with a Snowball stemmer.
 pub const LANGUAGES: [&str; 18] = [
     "arabic",
@@ -148,39 +147,6 @@ fn check_source(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
     }
 }
 
-/// What is wrong with the shape of a factory string. What only FAISS can tell, such as whether PQ's parts divide the
-/// dimension, is checked at start.
-fn misshapen(index: &str) -> Option<&'static str> {
-    let (family, coding) = index.split_once(',').map_or((index, None), |(family, rest)| (family, Some(rest)));
-    let counted = |name: &str| {
-        let digits = family.strip_prefix(name).unwrap_or_default();
-        digits.split("_HNSW").all(|n| n.parse::<u32>().is_ok_and(|n| n > 0))
-    };
-    let coded = |coding: &str| {
-        let rest = coding.strip_prefix("SQ").or_else(|| coding.strip_prefix("PQ"));
-        coding == "Flat"
-            || rest.is_some_and(|rest| {
-                rest.starts_with(|c: char| c.is_ascii_digit())
-                    || rest.ends_with("fp16")
-                    || rest.ends_with("bf16")
-            })
-    };
-    if family.starts_with("Flat") {
-        return (index != "Flat").then_some("has something after \"Flat\", which stands alone");
-    }
-    if family.starts_with("HNSW") && !counted("HNSW") {
-        return Some("does not say how many links a node has: \"HNSW32\"");
-    }
-    if family.starts_with("IVF") && !counted("IVF") {
-        return Some("does not say how many cells it has: \"IVF256,Flat\"");
-    }
-    match coding {
-        None if family.starts_with("IVF") => Some("has no coding: \"IVF256,Flat\", \"IVF256,PQ32\""),
-        Some(coding) if !coded(coding) => Some("has a coding that is not one of \"Flat\", \"SQ8\", \"PQ32\""),
-        _ => None,
-    }
-}
-
 /// Keys that only some fields have.
 fn check_keys(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
     if kind != VectorKind::Dense {
@@ -191,17 +157,10 @@ fn check_keys(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
             }
         }
     } else if let Some(index) = &raw.index
-        && !INDEX_PREFIXES.iter().any(|prefix| index.starts_with(prefix))
+        && let Err(wrong) = IndexFactory::parse(index)
     {
-        let message = format!(
-            "\"{index}\" does not start with one of {}: \"Flat\", \"HNSW32\", \"IVF256,PQ32\"",
-            list(INDEX_PREFIXES)
-        );
-        section.report("index", message);
-    } else if let Some(index) = &raw.index
-        && let Some(wrong) = misshapen(index)
-    {
-        section.report("index", format!("\"{index}\" {wrong}"));
+        // What only FAISS can tell, such as whether PQ's parts divide the dimension, is checked at start.
+        section.report("index", format!("\"{index}\": {wrong}"));
     }
     if kind != VectorKind::Multi && raw.quantization.is_some() {
         let message = format!("only for multi-vectors, this one is {}", kind.as_str());
@@ -218,39 +177,5 @@ fn check_keys(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
         let hint = did_you_mean(language, LANGUAGES);
         let message = format!("\"{language}\" is not one of {}{hint}", list(LANGUAGES));
         section.report("language", message);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::misshapen;
-
-    #[test]
-    fn factory_strings_have_a_shape() {
-        for index in [
-            "Flat",
-            "HNSW32",
-            "HNSW16,Flat",
-            "HNSW32,SQ8",
-            "IVF256,Flat",
-            "IVF256_HNSW32,PQ32x4",
-            "IVF64,SQfp16",
-        ] {
-            assert_eq!(misshapen(index), None, "{index}");
-        }
-        for index in [
-            "Flat,SQ8",
-            "Flat32",
-            "HNSW",
-            "HNSW0",
-            "HNSW32,",
-            "HNSWx,SQ8",
-            "IVF256",
-            "IVF,Flat",
-            "IVF256,PQ",
-            "IVF256,LSH",
-        ] {
-            assert!(misshapen(index).is_some(), "{index}");
-        }
     }
 }

@@ -248,8 +248,8 @@ fn vector_fields_are_checked() {
         ),
         (
             "kind = 'dense'\nsize = 3\nindex = 'LSH'",
-            &["index: \"LSH\" does not start with one of \"Flat\", \"HNSW\", \"IVF\": \"Flat\", \
-               \"HNSW32\", \"IVF256,PQ32\""],
+            &["index: \"LSH\": not one of \"Flat\", \"HNSW32\", \"HNSW32,SQ8\", \"IVF256,Flat\", \
+               \"IVF256,PQ32\""],
         ),
         (
             "kind = 'dense'\nsize = 3\ndistance = 'cosin'",

@@ -16,8 +16,11 @@ fn conditions_hold_or_not() {
         "city": "Berlin", "tags": ["red", "green", null], "n": 3, "x": 2.5, "big": 3.0, "ok": true, "none": null,
         "empty": [], "at": "2026-01-31T12:00:00+01:00", "day": "2026-01-31", "text": "The Quick, brown_fox Ünder",
         "texts": ["one two", "three"], "o": {"p": {"q": [1, 2]}}, "l": [{"v": 1, "w": ["a"]}, {"v": 7}, 4],
-        "deep": [[1, 2], [3]],
+        "deep": [[1, 2], [3]], "r": [{"s": [{"v": 1, "u": 1}, {"v": 2, "u": 2}]}, {"s": [{"v": 3, "u": 1}]}, {"s": {"v": 1}}],
     });
+    let v = |value: i64| json!({"key": "v", "match": {"value": value}});
+    let nested = |key: &str, filter: Value| json!({"nested": {"key": key, "filter": filter}});
+    let nested_must = |key: &str, must: Value| json!({"must": nested(key, json!({"must": must}))});
     let cases = [
         (json!({"key": "city", "match": {"value": "Berlin"}}), true),
         (json!({"key": "city", "match": {"value": "berlin"}}), false),
@@ -67,6 +70,24 @@ fn conditions_hold_or_not() {
         (json!({"is_null": {"key": "missing"}}), false),
         (json!({"has_id": ["other", "doc"]}), true),
         (json!({"has_id": [7]}), false),
+        (json!({"has_id": ["z", "doc", "a", "doc", 3]}), true),
+        (nested("l", json!({"must": {"key": "v", "match": {"value": 7}}})), true),
+        (nested("l[]", json!({"must": {"key": "v", "match": {"value": 7}}})), true),
+        (nested("l", json!({"must": [v(1), {"key": "w", "match": {"value": "a"}}]})), true),
+        (nested("l", json!({"must": [v(7), {"key": "w", "match": {"value": "a"}}]})), false),
+        (nested("l", json!({"must": [v(7), {"is_empty": {"key": "w"}}]})), true),
+        (nested("l", json!({"must_not": [v(1), v(7)]})), false),
+        (nested("l", json!({"should": [v(2), v(7)]})), true),
+        (nested("l", json!({})), true),
+        (nested("l", json!({"must": [v(7), {"has_id": ["doc"]}]})), true),
+        (nested("l", json!({"must": [v(7), {"has_id": ["other"]}]})), false),
+        (nested("o", json!({})), false),
+        (nested("tags", json!({})), false),
+        (nested("missing", json!({})), false),
+        (nested("r[].s", json!({"must": [v(1), {"key": "u", "range": {"gt": 1}}]})), false),
+        (nested("r[].s", json!({"must": [v(1), {"key": "u", "range": {"gt": 0}}]})), true),
+        (nested("r", nested_must("s", json!([v(2), {"key": "u", "match": {"value": 1}}]))), false),
+        (nested("r", nested_must("s", json!([v(2), {"key": "u", "match": {"value": 2}}]))), true),
     ];
     for (condition, expect) in cases {
         let holds = |value: Value| filter(&value).matches("doc", &payload);
@@ -145,13 +166,27 @@ fn faults_name_the_condition() {
     );
     refused(json!({"must": {"key": "a", "range": {"gt": "2026-01-01", "lt": 3}}}), "filter.must.range.lt");
     refused(json!({"must": {"key": "a", "geo_radius": {}}}), "\"geo_radius\" is not supported yet");
-    refused(json!({"must": {"nested": {"key": "a"}}}), "\"nested\" is not supported yet");
+    refused(json!({"must": {"nested": {"key": "a"}}}), "filter.must.nested.filter: missing");
+    refused(json!({"must": {"nested": {"filter": {}}}}), "filter.must.nested.key: missing");
+    refused(
+        json!({"must": {"nested": {"key": "a", "filter": {}}, "key": "b"}}),
+        "filter.must.nested: unknown field",
+    );
+    refused(
+        json!({"must": {"nested": {"key": "a", "filter": {"must": {"key": "b"}}}}}),
+        "filter.must.nested.filter.must.match: missing",
+    );
     refused(json!({"must": {"is_empty": {"key": "a"}, "key": "b"}}), "filter.must.is_empty");
     refused(json!({"must": {}}), "filter.must: the condition says nothing");
     refused(json!({"must": {"has_id": [1.5]}}), "filter.must.has_id[0]");
     refused(json!({"min_should": {"conditions": []}}), "filter.min_should.min_count: missing");
     let deep = (0..FILTER_DEPTH_MAX).fold(json!({"must": good}), |below, _| json!({"must": [below]}));
     refused(deep, "deep");
+    let nest = |below| json!({"must": {"nested": {"key": "a", "filter": below}}});
+    refused(
+        (0..FILTER_DEPTH_MAX).fold(json!({"must": {"is_null": {"key": "a"}}}), |below, _| nest(below)),
+        "deep",
+    );
     let many: Vec<&Value> = vec![&good; FILTER_CONDITIONS_MAX + 1];
     refused(json!({"must": many}), "more than");
 }

@@ -1,26 +1,36 @@
-//! FAISS segments against raw FAISS: queries/s at equal recall, deletions, filters, factory strings.
+//! Dense fields of whole shards against raw FAISS: queries/s at equal recall, deletions, filters, factory strings.
+//!
+//! Every figure of ours is of `Shard::search`, in a shard that was loaded by changes and merged until it rests. Figures
+//! at a recall lie between two steps of the effort: between them time and recall are taken to be straight lines.
 
 mod raw;
 
-use std::borrow::Cow;
+use std::time::Duration;
 
 use freshet_operators::index::bits::Bits;
-use freshet_operators::index::dense::DenseRows;
-use freshet_operators::index::rows::{Pick, Row as Number, RowIndex, RowSet, Search};
-use freshet_operators::index::{FieldSpec, Metric, Probe, Scoring, TokenCoding};
-use freshet_schemas::{Params, VectorKind};
+use freshet_operators::index::payload::{PayloadField, PayloadKind};
+use freshet_operators::index::rows::Row as Number;
+use freshet_operators::index::shard::Shard;
+use freshet_operators::index::{Metric, Probe, ShardChange, Time};
+use freshet_schemas::{Filter, Params, VectorKind};
+use serde_json::json;
 
 use crate::data::{Random, clustered};
 use crate::report::{Report, Row, against, per_second, timed};
+use crate::shard::{dense, field, id, open_with, put_with, settle};
 use raw::Raw;
 
 const DIM: usize = 384;
 const WANT: usize = 10;
-const PROBES: usize = 200;
-const ROUNDS: usize = 3;
-/// The factory string that fields have unless they say.
-const DEFAULT: &str = "HNSW32";
-const EFS: [u32; 12] = [12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
+const PROBES: usize = 500;
+const ROUNDS: usize = 7;
+const TICK: usize = 1024;
+/// Recall at which speeds are compared.
+const BARS: [f64; 2] = [0.95, 0.98];
+/// What fields may be built with, the reference first.
+const FACTORIES: [&str; 6] = ["HNSW32", "HNSW32,SQ8", "HNSW16", "HNSW16,SQ8", "IVF256,Flat", "IVF256,PQ32"];
+/// Shares of the documents that filters keep, in thousandths.
+const KEPT: [u32; 5] = [1, 10, 50, 200, 500];
 
 /// Measures.
 pub(crate) fn run(report: &mut Report) {
@@ -28,70 +38,134 @@ pub(crate) fn run(report: &mut Report) {
     let mut vectors = clustered(rows + PROBES, DIM, 11);
     let probes: Vec<Probe> = vectors.split_off(rows).into_iter().map(Probe::Dense).collect();
     let mut raw = None;
-    let raw_time = timed(|| raw = Some(Raw::hnsw(&vectors)));
+    let built = timed(|| raw = Some(Raw::hnsw(&vectors)));
     let Some(raw) = raw else { return };
-    let mut head = DenseRows::head(&spec(DEFAULT)).expect("a head");
-    vectors.iter().for_each(|vector| head.push(vector).expect("room"));
-    drop(vectors);
-    let ours = built(report, DEFAULT, &head, Some(per_second(rows, raw_time)));
-    let bench = Bench { probes, rows };
-    let all = RowSet::all(rows);
-    let truth = bench.truth(&head, &all);
-    let raw_at = |bar: f64| {
-        EFS.into_iter().find(|&ef| bench.recall(&truth, |probe| raw.search(probe, WANT, ef)) >= bar)
-    };
-    let ours_at = |bar: f64| {
-        EFS.into_iter().find(|&ef| bench.recall(&truth, |probe| find(&ours, probe, &all, Some(ef))) >= bar)
-    };
-    for bar in [0.95, 0.98] {
-        let (Some(theirs), Some(mine)) = (raw_at(bar), ours_at(bar)) else { continue };
-        let times = against(
-            ROUNDS,
-            || bench.each(|probe| drop(find(&ours, probe, &all, Some(mine)))),
-            || bench.each(|probe| drop(raw.search(probe, WANT, theirs))),
-        );
-        let note = format!("ef {mine}, raw {theirs}");
-        bench.add(report, format!("{DEFAULT}, recall@10 ≥ {bar}"), times, Some(0.95), note);
+    let mut bench = Bench { probes, truth: Vec::new(), raw, raw_seconds: built.as_secs_f64() };
+    for factory in FACTORIES {
+        let mut shard = bench.load(report, factory, &vectors);
+        if bench.truth.is_empty() {
+            bench.truth = bench.all(|probe| find(&shard, probe, &exact(), None));
+        }
+        bench.speeds(report, factory, &shard);
+        if factory == freshet_config::defaults::INDEX {
+            bench.filters(report, &shard);
+            bench.deletions(report, factory, &mut shard);
+        }
     }
-    let Some(base) = raw_at(0.95) else { return };
-    deletions(report, &bench, &head, &ours, &raw, base);
-    shares(report, &bench, &head, &ours, &raw);
-    drop(raw);
-    for factory in ["HNSW32,SQ8", "HNSW16", "IVF256,Flat", "IVF256,PQ32"] {
-        let index = built(report, factory, &head, None);
-        table(report, &bench, &index, &truth, factory);
-    }
-    table(report, &bench, &ours, &truth, DEFAULT);
 }
 
 struct Bench {
     probes: Vec<Probe>,
-    rows: usize,
+    /// Per probe the nearest rows.
+    truth: Vec<Vec<Number>>,
+    raw: Raw,
+    raw_seconds: f64,
+}
+
+/// Two neighbouring efforts, one below a recall and one that reaches it, and how far it is from the first to the second.
+#[derive(Clone, Copy)]
+struct Reach {
+    below: u32,
+    at: u32,
+    way: f64,
 }
 
 impl Bench {
-    fn each(&self, mut work: impl FnMut(&Probe)) {
-        self.probes.iter().for_each(&mut work);
+    /// A shard that got all vectors by changes, at rest.
+    fn load(&self, report: &mut Report, factory: &str, vectors: &[Vec<f32>]) -> Shard {
+        let mut spec = field("dense", VectorKind::Dense, DIM);
+        (spec.factory, spec.metric) = (factory.into(), Metric::Dot);
+        let payload = vec![PayloadField { path: "n".into(), kind: PayloadKind::Integer }];
+        let mut shard = open_with(vec![spec], payload);
+        let mut random = Random::new(5);
+        let numbers: Vec<usize> = (0..vectors.len()).collect();
+        let time = timed(|| {
+            for (time, numbers) in (1..).zip(numbers.chunks(TICK)) {
+                let change = |&number: &usize| {
+                    let payload = format!("{{\"n\":{}}}", random.below(1000));
+                    put_with(number, payload, vec![dense(&vectors[number])])
+                };
+                shard.apply(time, numbers.iter().map(change).collect()).expect("changes that fit");
+            }
+            settle(&mut shard);
+        });
+        let counters = shard.counters();
+        report.add(Row {
+            group: "dense",
+            what: format!("{factory}: loaded and merged"),
+            value: per_second(vectors.len(), time),
+            unit: "documents/s",
+            reference: Some((vectors.len() as f64 / self.raw_seconds, "raw HNSW32, one add")),
+            bar: None,
+            note: format!(
+                "{:.1} s; {} bytes/document; {} segment",
+                time.as_secs_f64(),
+                counters.bytes / counters.documents.max(1),
+                counters.sealed
+            ),
+        });
+        shard
     }
 
-    fn truth(&self, head: &DenseRows, visible: &RowSet<'_>) -> Vec<Vec<Number>> {
-        self.probes.iter().map(|probe| find(head, probe, visible, None)).collect()
+    fn all(&self, search: impl FnMut(&Probe) -> Vec<Number>) -> Vec<Vec<Number>> {
+        self.probes.iter().map(search).collect()
     }
 
     fn recall(&self, truth: &[Vec<Number>], mut search: impl FnMut(&Probe) -> Vec<Number>) -> f64 {
         let mut right = 0;
         for (probe, truth) in self.probes.iter().zip(truth) {
-            let found = search(probe);
-            right += found.iter().take(WANT).filter(|row| truth.contains(row)).count();
+            right += search(probe).iter().take(WANT).filter(|row| truth.contains(row)).count();
         }
         right as f64 / truth.iter().map(Vec::len).sum::<usize>().max(1) as f64
+    }
+
+    /// The least effort, in steps, that reaches a recall.
+    fn reach(&self, bar: f64, step: u32, recall: impl Fn(u32) -> f64) -> Option<Reach> {
+        let (mut below, mut at) = (0, 128);
+        while recall(at * step) < bar {
+            (below, at) = (at, at * 2);
+            if at > 1024 {
+                return None;
+            }
+        }
+        while below + 1 < at {
+            let middle = below.midpoint(at);
+            if recall(middle * step) < bar { below = middle } else { at = middle }
+        }
+        let below = below.max(1);
+        let (low, high) = (recall(below * step), recall(at * step));
+        let way = if high > low { ((bar - low) / (high - low)).clamp(0.0, 1.0) } else { 1.0 };
+        Some(Reach { below: below * step, at: at * step, way })
+    }
+
+    /// The time of all probes at a recall, ours and raw FAISS', in turns.
+    fn compare(
+        &self,
+        mine: Reach,
+        theirs: Reach,
+        mut search: impl FnMut(&Probe, u32),
+    ) -> (Duration, Duration) {
+        let mut run = |mine: u32, theirs: u32| {
+            against(
+                ROUNDS,
+                || self.probes.iter().for_each(|probe| search(probe, mine)),
+                || self.probes.iter().for_each(|probe| drop(self.raw.search(probe, WANT, theirs))),
+            )
+        };
+        let (low, high) = (run(mine.below, theirs.below), run(mine.at, theirs.at));
+        let between = |low: Duration, high: Duration, way: f64| low.mul_f64(1.0 - way) + high.mul_f64(way);
+        (between(low.0, high.0, mine.way), between(low.1, high.1, theirs.way))
+    }
+
+    fn raw_reach(&self, bar: f64) -> Option<Reach> {
+        self.reach(bar, 4, |ef| self.recall(&self.truth, |probe| self.raw.search(probe, WANT, ef)))
     }
 
     fn add(
         &self,
         report: &mut Report,
         what: String,
-        (ours, other): (std::time::Duration, std::time::Duration),
+        (ours, other): (Duration, Duration),
         bar: Option<f64>,
         note: String,
     ) {
@@ -106,121 +180,140 @@ impl Bench {
             note,
         });
     }
-}
 
-fn spec(factory: &str) -> FieldSpec {
-    FieldSpec {
-        name: "text".into(),
-        kind: VectorKind::Dense,
-        size: DIM,
-        scoring: Scoring::Dot,
-        metric: Metric::Dot,
-        factory: factory.into(),
-        coding: TokenCoding::Int8,
-    }
-}
-
-fn find(index: &DenseRows, probe: &Probe, visible: &RowSet<'_>, ef: Option<u32>) -> Vec<Number> {
-    let params = Params { hnsw_ef: ef, ..Params::default() };
-    let search = Search { probe, visible, want: WANT, above: f64::NEG_INFINITY, params: &params };
-    index.search(&search).expect("a search").hits.into_iter().map(|hit| hit.row).collect()
-}
-
-fn built(report: &mut Report, factory: &str, head: &DenseRows, raw: Option<f64>) -> DenseRows {
-    let picks: Vec<Pick> = (0..head.len() as Number).map(|row| Pick { from: 0, row }).collect();
-    let mut index = None;
-    let time = timed(|| index = Some(DenseRows::seal(&spec(factory), &[head], &picks).expect("an index")));
-    let index = index.expect("an index");
-    report.add(Row {
-        group: "dense",
-        what: format!("{factory}, build"),
-        value: per_second(head.len(), time),
-        unit: "rows/s",
-        reference: raw.map(|raw| (raw, "raw HNSW32")),
-        bar: None,
-        note: format!("{} bytes a row", index.bytes() / index.len().max(1)),
-    });
-    index
-}
-
-fn kept(rows: usize, share: f64, seed: u64) -> Bits {
-    let mut random = Random::new(seed);
-    Bits::of((0..rows as Number).filter(|_| random.unit() < share).collect::<Vec<_>>(), rows)
-}
-
-/// A fifth of the rows deleted, against raw FAISS with all.
-fn deletions(report: &mut Report, bench: &Bench, head: &DenseRows, ours: &DenseRows, raw: &Raw, base: u32) {
-    let visible = RowSet::of(Cow::Owned(kept(bench.rows, 0.8, 5)));
-    let truth = bench.truth(head, &visible);
-    let recall = |ef| bench.recall(&truth, |probe| find(ours, probe, &visible, Some(ef)));
-    let Some(ef) = EFS.into_iter().find(|&ef| recall(ef) >= 0.95) else { return };
-    let times = against(
-        ROUNDS,
-        || bench.each(|probe| drop(find(ours, probe, &visible, Some(ef)))),
-        || bench.each(|probe| drop(raw.search(probe, WANT, base))),
-    );
-    let note = format!("ef {ef}, recall {:.3}; raw ef {base}, nothing deleted", recall(ef));
-    bench.add(report, "20 % deleted".into(), times, Some(0.8), note);
-}
-
-/// Filters, against raw FAISS asked for ever more until enough is allowed, and against its selector alone.
-fn shares(report: &mut Report, bench: &Bench, head: &DenseRows, ours: &DenseRows, raw: &Raw) {
-    for share in [0.0005, 0.001, 0.002, 0.01, 0.02, 0.05, 0.2, 0.5] {
-        let bits = kept(bench.rows, share, 9);
-        let visible = RowSet::of(Cow::Borrowed(&bits));
-        let truth = bench.truth(head, &visible);
-        let recall = bench.recall(&truth, |probe| find(ours, probe, &visible, None));
-        let selector = bench.recall(&truth, |probe| raw.selected(probe, WANT, 64, &bits));
-        let (mine, other) = against(
-            1,
-            || bench.each(|probe| drop(find(ours, probe, &visible, None))),
-            || bench.each(|probe| drop(raw.selected(probe, WANT, 64, &bits))),
+    /// Queries/s of a shard at equal recall, and as it stands.
+    fn speeds(&self, report: &mut Report, factory: &str, shard: &Shard) {
+        let recall = |params: &Params| self.recall(&self.truth, |probe| find(shard, probe, params, None));
+        let step = if factory.starts_with("HNSW") { 4 } else { 1 };
+        for bar in BARS {
+            let mine = self.reach(bar, step, |effort| recall(&hard(factory, effort)));
+            let (Some(mine), Some(theirs)) = (mine, self.raw_reach(bar)) else { continue };
+            let times = self.compare(mine, theirs, |probe, effort| {
+                drop(find(shard, probe, &hard(factory, effort), None));
+            });
+            let name = if step == 4 { "ef" } else { "nprobe" };
+            let note = format!("{name} {}, raw ef {}", mine.at, theirs.at);
+            let promised = (factory == freshet_config::defaults::INDEX && bar == BARS[0]).then_some(0.95);
+            self.add(report, format!("{factory}: recall@10 = {bar}"), times, promised, note);
+        }
+        let params = Params::default();
+        let (time, _) = against(
+            ROUNDS,
+            || self.probes.iter().for_each(|probe| drop(find(shard, probe, &params, None))),
+            || {},
         );
-        let note = format!("recall {recall:.3}; selector alone {selector:.3} at ef 64");
-        bench.add(report, format!("{} % kept, selector", share * 100.0), (mine, other), None, note);
-        if share == 0.01 {
-            let ask = [250, 500, 1000, 2000, 4000, 8000, 16_000].into_iter().map(|ask| ask.min(bench.rows));
-            let over = |probe: &Probe, ask| {
-                let mut found = raw.search(probe, ask, ask as u32);
-                found.retain(|&row| bits.contains(row));
-                found
-            };
-            let mut ask = ask;
-            let Some(ask) = ask.find(|&ask| bench.recall(&truth, |probe| over(probe, ask)) >= 0.95) else {
-                continue;
-            };
+        report.add(Row {
+            group: "dense",
+            what: format!("{factory}: as it stands"),
+            value: per_second(self.probes.len(), time),
+            unit: "queries/s",
+            reference: None,
+            bar: None,
+            note: format!("recall@10 {:.3}", recall(&params)),
+        });
+    }
+
+    /// Filters by an indexed field, against raw FAISS asked for ever more until enough passes, and against its selector,
+    /// to which the rows are given. Ours are evaluated for the first probe and kept for the others: group `payload` has
+    /// what evaluating costs.
+    fn filters(&self, report: &mut Report, shard: &Shard) {
+        let time = shard.applied().unwrap_or(0);
+        for kept in KEPT {
+            let filter = json!({"must": {"key": "n", "range": {"lt": kept}}});
+            let filter = Filter::parse(&filter, "filter").expect("a filter");
+            let passes = shard.search(time, 0, &self.probes[0], usize::MAX, &exact(), Some(&filter));
+            let passes = passes.expect("a probe that fits");
+            let bits = Bits::of(passes.iter().map(|hit| number(&hit.id)), shard.counters().documents);
+            let truth = self.all(|probe| find(shard, probe, &exact(), Some(&filter)));
+            let mine = |probe: &Probe| find(shard, probe, &Params::default(), Some(&filter));
+            let recall = self.recall(&truth, mine);
+            let selector = self.recall(&truth, |probe| self.raw.selected(probe, WANT, 64, &bits));
             let times = against(
-                1,
-                || bench.each(|probe| drop(find(ours, probe, &visible, None))),
-                || bench.each(|probe| drop(over(probe, ask))),
+                3,
+                || self.probes.iter().for_each(|probe| drop(mine(probe))),
+                || self.probes.iter().for_each(|probe| drop(self.raw.selected(probe, WANT, 64, &bits))),
             );
-            let note = format!("recall {recall:.3}; raw asked for {ask}");
-            bench.add(report, "1 % kept, over-fetching".into(), times, Some(5.0), note);
+            let note = format!("recall {recall:.3}; selector alone {selector:.3} at ef 64");
+            let share = f64::from(kept) / 10.0;
+            self.add(report, format!("a filter keeps {share} %, raw with selector"), times, None, note);
+            if kept == 10 {
+                self.over_fetching(report, shard, &filter, &bits, &truth);
+            }
         }
+    }
+
+    fn over_fetching(
+        &self,
+        report: &mut Report,
+        shard: &Shard,
+        filter: &Filter,
+        bits: &Bits,
+        truth: &[Vec<Number>],
+    ) {
+        let over = |probe: &Probe, ask: usize| {
+            let mut found = self.raw.search(probe, ask, ask as u32);
+            found.retain(|&row| bits.contains(row));
+            found
+        };
+        let asks = (0..12).map(|doubled| (64 << doubled).min(bits.len()));
+        let Some(ask) = asks.into_iter().find(|&ask| self.recall(truth, |probe| over(probe, ask)) >= BARS[0])
+        else {
+            return;
+        };
+        let times = against(
+            1,
+            || {
+                self.probes
+                    .iter()
+                    .for_each(|probe| drop(find(shard, probe, &Params::default(), Some(filter))))
+            },
+            || self.probes.iter().for_each(|probe| drop(over(probe, ask))),
+        );
+        let note = format!("raw asked for {ask}");
+        self.add(report, "a filter keeps 1 %, raw over-fetching".into(), times, Some(5.0), note);
+    }
+
+    /// A fifth of the documents deleted, against raw FAISS with all.
+    fn deletions(&self, report: &mut Report, factory: &str, shard: &mut Shard) {
+        let mut random = Random::new(7);
+        let documents = 0..shard.counters().documents;
+        let gone =
+            documents.filter(|_| random.below(5) == 0).map(|number| ShardChange::Remove { id: id(number) });
+        let time: Time = shard.applied().unwrap_or(0) + 1;
+        shard.apply(time, gone.collect()).expect("documents that are there");
+        let truth = self.all(|probe| find(shard, probe, &exact(), None));
+        let recall = |effort| self.recall(&truth, |probe| find(shard, probe, &hard(factory, effort), None));
+        let (Some(mine), Some(theirs)) = (self.reach(BARS[0], 4, recall), self.raw_reach(BARS[0])) else {
+            return;
+        };
+        let times = self
+            .compare(mine, theirs, |probe, effort| drop(find(shard, probe, &hard(factory, effort), None)));
+        let stands = self.recall(&truth, |probe| find(shard, probe, &Params::default(), None));
+        let note =
+            format!("ef {}, as it stands recall {stands:.3}; raw ef {}, nothing deleted", mine.at, theirs.at);
+        self.add(report, format!("{factory}: 20 % deleted, recall@10 = {}", BARS[0]), times, Some(0.8), note);
     }
 }
 
-/// What a factory string gives as it stands.
-fn table(report: &mut Report, bench: &Bench, index: &DenseRows, truth: &[Vec<Number>], factory: &str) {
-    let all = RowSet::all(bench.rows);
-    let recall_at = |ef| bench.recall(truth, |probe| find(index, probe, &all, ef));
-    let recall = recall_at(None);
-    let time = timed(|| bench.each(|probe| drop(find(index, probe, &all, None))));
-    let mut note = format!("recall {recall:.3}; {} bytes a row", index.bytes() / bench.rows);
-    if factory.starts_with("HNSW") {
-        for bar in [0.95, 0.98] {
-            let Some(ef) = EFS.into_iter().find(|&ef| recall_at(Some(ef)) >= bar) else { continue };
-            let time = timed(|| bench.each(|probe| drop(find(index, probe, &all, Some(ef)))));
-            note += &format!("; {bar} at ef {ef}: {:.0}/s", per_second(bench.probes.len(), time));
-        }
+fn exact() -> Params {
+    Params { exact: true, ..Params::default() }
+}
+
+/// An effort of an index: candidates of a graph, or cells.
+fn hard(factory: &str, effort: u32) -> Params {
+    match factory.starts_with("HNSW") {
+        true => Params { hnsw_ef: Some(effort), ..Params::default() },
+        false => Params { nprobe: Some(effort), ..Params::default() },
     }
-    report.add(Row {
-        group: "dense",
-        what: format!("{factory}, as it stands"),
-        value: per_second(bench.probes.len(), time),
-        unit: "queries/s",
-        reference: None,
-        bar: None,
-        note,
-    });
+}
+
+fn find(shard: &Shard, probe: &Probe, params: &Params, filter: Option<&Filter>) -> Vec<Number> {
+    let time = shard.applied().unwrap_or(0);
+    let hits = shard.search(time, 0, probe, WANT, params, filter).expect("a probe that fits");
+    hits.iter().map(|hit| number(&hit.id)).collect()
+}
+
+/// The number of a document.
+fn number(id: &str) -> Number {
+    id.rsplit('-').next().and_then(|digits| digits.parse().ok()).expect("an id ends with its number")
 }

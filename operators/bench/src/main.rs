@@ -4,6 +4,7 @@
 
 mod data;
 mod dense;
+mod embed;
 mod multi;
 mod payload;
 mod report;
@@ -30,6 +31,8 @@ enum Group {
     Payload,
     /// Whole shards: from applied to searchable, bytes per document.
     Shard,
+    /// The embedding service with the shipped model.
+    Embed,
     /// Segments written and read as Parquet, against Arrow alone.
     Snapshot,
 }
@@ -62,6 +65,7 @@ fn main() -> std::io::Result<()> {
             Group::Multi => multi::run(&mut report),
             Group::Payload => payload::run(&mut report),
             Group::Shard => shard::run(&mut report),
+            Group::Embed => embed::run(&mut report),
             Group::Snapshot => snapshot::run(&mut report),
         }
     }

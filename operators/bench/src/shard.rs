@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use freshet_operators::index::payload::PayloadField;
 use freshet_operators::index::segment::SegmentSpec;
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit, Shard};
 use freshet_operators::index::{
@@ -23,7 +24,7 @@ pub(crate) fn run(report: &mut Report) {
     bytes(report);
 }
 
-fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
+pub(crate) fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
     FieldSpec {
         name: name.into(),
         kind,
@@ -37,8 +38,13 @@ fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
 
 /// A shard of these fields, which a thread builds.
 pub(crate) fn open(fields: Vec<FieldSpec>) -> Shard {
+    open_with(fields, Vec::new())
+}
+
+/// A shard that indexes payload fields, too.
+pub(crate) fn open_with(fields: Vec<FieldSpec>, payload: Vec<PayloadField>) -> Shard {
     let builder: Arc<dyn Builder> = Arc::new(BuildPool::new(1).expect("a thread"));
-    let spec = SegmentSpec { fields, payload: Vec::new() };
+    let spec = SegmentSpec { fields, payload };
     Shard::new(Arc::new(spec), HeadLimit::default(), builder).expect("fields that can be indexed")
 }
 
@@ -51,11 +57,20 @@ pub(crate) fn settle(shard: &mut Shard) {
     }
 }
 
+/// The id of a document: they ascend with their numbers.
+pub(crate) fn id(number: usize) -> String {
+    format!("document-{number:07}")
+}
+
 pub(crate) fn put(number: usize, fields: Vec<FieldPut>) -> ShardChange {
+    put_with(number, "{}".into(), fields)
+}
+
+pub(crate) fn put_with(number: usize, payload: String, fields: Vec<FieldPut>) -> ShardChange {
     ShardChange::Put(Box::new(DocumentPut {
-        id: format!("document-{number:07}"),
+        id: id(number),
         origin: (0, 0),
-        payload: "{}".into(),
+        payload,
         digest: vec![0; 16],
         chunks: vec![String::new()],
         fields,
@@ -102,7 +117,7 @@ fn freshness(report: &mut Report) {
         let hits = shard.search(time, 0, &Probe::Dense(group[last].clone()), 10, &Params::default(), None);
         searched.push(start.elapsed());
         let found = hits.expect("a probe that fits");
-        assert_eq!(found[0].id, format!("document-{:07}", tick * TICK + last), "a document is found at once");
+        assert_eq!(found[0].id, id(tick * TICK + last), "a document is found at once");
     }
     let total: Duration = applied.iter().sum();
     let at = |times: &mut Vec<Duration>, part: f64| {

@@ -41,7 +41,10 @@ impl Condition {
                 Value::Null => true,
                 Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => false,
             }),
-            Self::HasId(ids) => ids.iter().any(|known| known == id),
+            Self::HasId(ids) => ids.binary_search_by(|known| known.as_str().cmp(id)).is_ok(),
+            Self::Nested { key, filter } => {
+                any(payload, key, |value| value.is_object() && filter.matches(id, value))
+            }
             Self::Filter(filter) => filter.matches(id, payload),
         }
     }

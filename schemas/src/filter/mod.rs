@@ -46,8 +46,15 @@ pub enum Condition {
     IsEmpty(String),
     /// The field is null, or an array that holds null.
     IsNull(String),
-    /// The document has one of these ids.
+    /// The document has one of these ids, which ascend, each once.
     HasId(Vec<String>),
+    /// One of the objects at a path passes a filter by itself: what its conditions ask is found in the same object.
+    Nested {
+        /// Path of the objects, from the root: it ends with `[]`.
+        key: String,
+        /// What one object must be like: paths begin in it; an id is that of the document.
+        filter: Box<Filter>,
+    },
     /// A filter as condition.
     Filter(Box<Filter>),
 }

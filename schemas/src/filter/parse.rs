@@ -14,16 +14,27 @@ pub const FILTER_DEPTH_MAX: usize = 8;
 /// Fields of a filter.
 const CLAUSES: [&str; 4] = ["must", "should", "must_not", "min_should"];
 /// Fields of a condition.
-const CONDITION: [&str; 10] =
-    ["key", "match", "range", "is_empty", "is_null", "has_id", "must", "should", "must_not", "min_should"];
+const CONDITION: [&str; 11] = [
+    "key",
+    "match",
+    "range",
+    "is_empty",
+    "is_null",
+    "has_id",
+    "nested",
+    "must",
+    "should",
+    "must_not",
+    "min_should",
+];
 /// Conditions of Qdrant that are not served yet.
-const NOT_YET: [&str; 7] =
-    ["geo_bounding_box", "geo_radius", "geo_polygon", "values_count", "nested", "has_vector", "slice"];
+const NOT_YET: [&str; 6] =
+    ["geo_bounding_box", "geo_radius", "geo_polygon", "values_count", "has_vector", "slice"];
 /// Matches of Qdrant that are not served yet.
 const MATCHES_NOT_YET: [&str; 3] = ["text_any", "phrase", "prefix"];
 /// Forms of a condition, for messages.
 const FORMS: &str = "{\"key\": …, \"match\": …}, {\"key\": …, \"range\": …}, {\"is_empty\": …}, {\"is_null\": …}, \
-                     {\"has_id\": …} or a filter";
+                     {\"has_id\": …}, {\"nested\": …} or a filter";
 
 impl Filter {
     /// Reads a filter, which stands at `path`.
@@ -111,12 +122,32 @@ impl Reader {
         }
         if let Some(ids) = fields.get("has_id") {
             only(&["has_id"])?;
-            return Ok(Condition::HasId(list(ids, &fields, "has_id", id)?));
+            let mut ids = list(ids, &fields, "has_id", id)?;
+            ids.sort_unstable();
+            ids.dedup();
+            return Ok(Condition::HasId(ids));
+        }
+        if let Some(value) = fields.get("nested") {
+            only(&["nested"])?;
+            return self.nested(&Fields::of(value, &fields.path("nested"))?, depth);
         }
         if fields.get("match").is_some() || fields.get("range").is_some() {
             return Err(invalid(fields.path("key"), "missing: name the payload field"));
         }
         Err(invalid(path, format!("the condition says nothing: give {FORMS}")))
+    }
+
+    fn nested(&mut self, fields: &Fields<'_>, depth: usize) -> Result<Condition, Fault> {
+        fields.only(&["key", "filter"], &[])?;
+        let mut key = key(fields)?;
+        if !key.ends_with("[]") {
+            key.push_str("[]");
+        }
+        let Some(value) = fields.get("filter") else {
+            return Err(invalid(fields.path("filter"), "missing: say what one of the objects must be like"));
+        };
+        let filter = self.filter(value, &fields.path("filter"), depth + 1)?;
+        Ok(Condition::Nested { key, filter: Box::new(filter) })
     }
 }
 

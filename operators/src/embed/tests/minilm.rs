@@ -7,7 +7,6 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
 
 use freshet_config::Embedding as EmbeddingConfig;
 use serde::Deserialize;
@@ -199,62 +198,5 @@ fn chunks_fit_into_the_model() {
     for range in &ranges {
         let tokens = model.encode(&text[range.clone()], Priority::Document).expect("a readable text").len();
         assert!(tokens <= 64, "{tokens} tokens in {range:?}");
-    }
-}
-
-/// Resident memory of the process, in KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
-/// Run alone, since other tests of the process take memory too:
-/// `cargo test --release -p freshet-operators --lib memory_is_bounded -- --ignored`.
-#[test]
-#[ignore = "must run alone"]
-fn memory_is_bounded_whatever_the_shapes() {
-    let service = service(1, 512);
-    let mut random = 12345_u64; // Knuth's linear congruential generator
-    let mut texts = || {
-        let mut text = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            "word ".repeat(1 + (random >> 33) as usize % 254)
-        };
-        (0..200).map(|_| text()).collect::<Vec<String>>()
-    };
-    let sizes: Vec<u64> = (0..8)
-        .map(|_| {
-            embed(&service, Priority::Document, Wants::Dense, &texts());
-            resident()
-        })
-        .collect();
-    assert!(sizes[7] < sizes[1] + 16 * 1024, "resident KiB after each 200 texts: {sizes:?}");
-}
-
-/// Run by hand: `cargo test --release -p freshet-operators --lib speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, asserts nothing"]
-fn speed() {
-    for (threads, budget) in [(1, 128), (1, 512), (1, 2048), (2, 512)] {
-        let service = service(threads, budget);
-        for words in [30, 126, 254] {
-            let texts: Vec<String> = (0..15360 / words).map(|_| "word ".repeat(words)).collect();
-            let (before, started) = (service.counts(), Instant::now());
-            embed(&service, Priority::Document, Wants::Tokens, &texts);
-            let (seconds, after) = (started.elapsed().as_secs_f64(), service.counts());
-            println!(
-                "threads {threads}, budget {budget}, {} tokens a text: {:.1} texts/s, {:.1} ms a batch, {} KiB resident",
-                words + 2,
-                texts.len() as f64 / seconds,
-                1e3 * (after.busy_seconds - before.busy_seconds) / (after.batches - before.batches) as f64,
-                resident()
-            );
-        }
-        let started = Instant::now();
-        for _ in 0..50 {
-            embed(&service, Priority::Query, Wants::Rows, &["how do I stop being billed".to_owned()]);
-        }
-        println!("threads {threads}: {:.1} ms a query", started.elapsed().as_secs_f64() * 1e3 / 50.0);
     }
 }

@@ -32,16 +32,26 @@ unsafe extern "C" {
         error: *mut c_char,
         room: usize,
     ) -> c_int;
-    fn freshet_rows_build(rows: *mut c_void, error: *mut c_char, room: usize) -> c_int;
+    fn freshet_rows_build(rows: *mut c_void, ef: c_int, error: *mut c_char, room: usize) -> c_int;
     fn freshet_rows_data(rows: *const c_void) -> *const f32;
     fn freshet_rows_len(rows: *const c_void) -> i64;
-    fn freshet_rows_search(
+    fn freshet_rows_scan(
         rows: *const c_void,
         probe: *const f32,
         k: i64,
         bits: *const u8,
         bytes: usize,
-        near: c_int,
+        distances: *mut f32,
+        labels: *mut i64,
+        error: *mut c_char,
+        room: usize,
+    ) -> c_int;
+    fn freshet_rows_near(
+        rows: *const c_void,
+        probe: *const f32,
+        k: i64,
+        bits: *const u8,
+        bytes: usize,
         ef: c_int,
         nprobe: i64,
         distances: *mut f32,
@@ -157,10 +167,11 @@ impl Vectors {
         })
     }
 
-    /// Makes the approximate index of all rows.
-    pub(super) fn build(&mut self) -> Result<(), IndexError> {
+    /// Makes the approximate index of all rows, a graph with `ef` candidates per row.
+    pub(super) fn build(&mut self, ef: usize) -> Result<(), IndexError> {
+        let ef = c_int::try_from(ef).unwrap_or(c_int::MAX);
         // SAFETY: `self` is borrowed mutably.
-        guarded(|error, room| unsafe { freshet_rows_build(self.raw.as_ptr(), error, room) })
+        guarded(|error, room| unsafe { freshet_rows_build(self.raw.as_ptr(), ef, error, room) })
     }
 
     /// A row: `[dim]`.
@@ -174,8 +185,29 @@ impl Vectors {
     }
 
     /// The `k` best rows among those in the set (`None`: all), with inner products or squared distances; fewer if there
-    /// are fewer, or if these are not finite. `near`: by the approximate index, which must be there.
-    pub(super) fn search(
+    /// are fewer, or if these are not finite.
+    pub(super) fn scan(
+        &self,
+        probe: &[f32],
+        k: usize,
+        allowed: Option<&Bits>,
+    ) -> Result<Vec<(Row, f32)>, IndexError> {
+        self.search(probe, k, allowed, None)
+    }
+
+    /// About the `k` best rows among those in the set (`None`: all), by the approximate index, which must be there; fewer
+    /// if it finds no more.
+    pub(super) fn near(
+        &self,
+        probe: &[f32],
+        k: usize,
+        allowed: Option<&Bits>,
+        effort: Effort,
+    ) -> Result<Vec<Row>, IndexError> {
+        Ok(self.search(probe, k, allowed, Some(effort))?.into_iter().map(|(row, _)| row).collect())
+    }
+
+    fn search(
         &self,
         probe: &[f32],
         k: usize,
@@ -185,33 +217,26 @@ impl Vectors {
         assert!(probe.len() == self.dim && k > 0, "a probe of {} dimensions", probe.len());
         assert!(allowed.is_none_or(|bits| bits.len() == self.len()), "a bit per row");
         let (mut scores, mut labels) = (vec![0f32; k], vec![-1i64; k]);
+        let (to, rows) = (scores.as_mut_ptr(), labels.as_mut_ptr());
         let (bits, bytes) = allowed
             .map_or((null(), 0), |bits| (bits.words().as_ptr().cast::<u8>(), size_of_val(bits.words())));
-        let effort = near.unwrap_or(Effort { ef: 0, nprobe: 0 });
-        let ef = c_int::try_from(effort.ef).unwrap_or(c_int::MAX);
+        let (raw, probe, k) = (self.raw.as_ptr(), probe.as_ptr(), k as i64);
         // SAFETY: one probe of dim values; k scores and k labels are written; the bits outlive the call.
         guarded(|error, room| unsafe {
-            let (scores, labels) = (scores.as_mut_ptr(), labels.as_mut_ptr());
-            freshet_rows_search(
-                self.raw.as_ptr(),
-                probe.as_ptr(),
-                k as i64,
-                bits,
-                bytes,
-                near.is_some().into(),
-                ef,
-                effort.nprobe as i64,
-                scores,
-                labels,
-                error,
-                room,
-            )
+            match near {
+                None => freshet_rows_scan(raw, probe, k, bits, bytes, to, rows, error, room),
+                Some(Effort { ef, nprobe }) => {
+                    let ef = c_int::try_from(ef).unwrap_or(c_int::MAX);
+                    let nprobe = nprobe as i64;
+                    freshet_rows_near(raw, probe, k, bits, bytes, ef, nprobe, to, rows, error, room)
+                }
+            }
         })?;
         let found = labels.into_iter().zip(scores);
         Ok(found.filter_map(|(row, score)| Some((Row::try_from(row).ok()?, score))).collect())
     }
 
-    /// Inner products or squared distances of given rows, in their order: as `search` without `near` gives them.
+    /// Inner products or squared distances of given rows, in their order: as `scan` gives them.
     pub(super) fn compare(&self, probe: &[f32], rows: &[Row]) -> Vec<f32> {
         assert_eq!(probe.len(), self.dim, "dimensions of a probe");
         let len = self.len();

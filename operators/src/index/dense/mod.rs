@@ -20,6 +20,10 @@ use faiss::{Effort, Vectors};
 
 /// Candidates that a graph keeps unless the query says.
 const EF: usize = 64;
+/// Candidates that a graph keeps while it is built, for each row. FAISS' 40 leaves groups of rows that no walk reaches: of
+/// 100,000 clustered vectors of 384 dimensions, recall@10 is 0.953 at 64 candidates and 0.98 takes 648 of them; with 80 it is
+/// 0.984, and 56 do. Building takes longer by about three quarters.
+const EF_BUILD: usize = 80;
 /// Rows that a graph compares per candidate it keeps, as dear as rows of a scan; see `Plan`.
 const GRAPH_ROWS: usize = 16;
 /// Rows added at once: bounds the copy of them.
@@ -87,7 +91,7 @@ impl DenseRows {
         let mut ask = want.saturating_add(1);
         // Keeping the best of most rows costs FAISS more than giving all.
         while ask < visible.count() / 4 && visible.count() >= self.len() / SPARSE {
-            let found = self.vectors.search(probe, ask, visible.bits(), None)?;
+            let found = self.vectors.scan(probe, ask, visible.bits())?;
             let hits: Vec<RowHit> = found.into_iter().map(|found| self.hit(found)).collect();
             // FAISS leaves out rows whose score is not finite.
             if hits.len() < ask {
@@ -258,7 +262,7 @@ impl RowIndex for DenseRows {
             picks.iter().for_each(|pick| block.extend(from[pick.from as usize].vectors.row(pick.row)));
             vectors.add(&block)?;
         }
-        vectors.build()?;
+        vectors.build(EF_BUILD)?;
         Ok(Self { spec: spec.clone(), vectors, near, sealed: true })
     }
 
@@ -276,8 +280,7 @@ impl RowIndex for DenseRows {
         let mut hits = match (plan, &self.near) {
             (Plan::Near(effort), Some(near)) => {
                 let candidates = near.candidates(want);
-                let found = self.vectors.search(probe, candidates, search.visible.bits(), Some(effort))?;
-                let rows: Vec<Row> = found.into_iter().map(|(row, _)| row).collect();
+                let rows = self.vectors.near(probe, candidates, search.visible.bits(), effort)?;
                 self.scores(probe, &rows)
             }
             _ => self.exact(probe, search.visible, want)?,

@@ -5,7 +5,10 @@
 #include <faiss/IndexHNSW.h>
 #include <faiss/IndexIVF.h>
 #include <faiss/IndexPreTransform.h>
+#include <faiss/impl/AuxIndexStructures.h>
+#include <faiss/impl/DistanceComputer.h>
 #include <faiss/impl/IDSelector.h>
+#include <faiss/impl/ResultHandler.h>
 #include <faiss/impl/io.h>
 #include <faiss/index_factory.h>
 #include <faiss/index_io.h>
@@ -22,7 +25,7 @@
 namespace {
 
 // Invariants: `flat` is the one copy of the vectors: `own`, or the storage inside `near` if that is an HNSW graph over
-// plain vectors. `near` holds no rows, or those of `flat`.
+// plain vectors. `near` knows no rows, or those of `flat`.
 struct Rows {
     std::unique_ptr<faiss::Index> near;
     std::unique_ptr<faiss::IndexFlat> own;
@@ -66,6 +69,54 @@ struct Slice : faiss::IOReader {
     }
 };
 
+// Stands for the storage of a graph that holds all rows before the graph is made: what is added is there already.
+struct Stored : faiss::Index {
+    const faiss::IndexFlat& rows;
+    explicit Stored(const faiss::IndexFlat& rows) : Index(rows.d, rows.metric_type), rows(rows) {
+        ntotal = rows.ntotal;
+    }
+    void add(faiss::idx_t, const float*) override {}
+    void reset() override {}
+    void search(faiss::idx_t n, const float* probes, faiss::idx_t k, float* distances, faiss::idx_t* labels,
+                const faiss::SearchParameters* params) const override {
+        rows.search(n, probes, k, distances, labels, params);
+    }
+    faiss::DistanceComputer* get_distance_computer() const override { return rows.get_distance_computer(); }
+};
+
+// Puts another storage into a graph, and the former one back.
+struct Lent {
+    faiss::IndexHNSW& graph;
+    faiss::Index* kept;
+    Lent(faiss::IndexHNSW& graph, faiss::Index* other) : graph(graph), kept(graph.storage) { graph.storage = other; }
+    ~Lent() { graph.storage = kept; }
+};
+
+// Which rows a search has seen, kept per thread: to make it for each search would cost a share of that.
+faiss::VisitedTable& seen(size_t rows) {
+    thread_local std::unique_ptr<faiss::VisitedTable> table;
+    if (!table || table->visited.size() < rows) table = std::make_unique<faiss::VisitedTable>(static_cast<int>(rows));
+    // A search that ended with an exception has left its marks.
+    table->advance();
+    return *table;
+}
+
+// The nearest rows by a graph, as `IndexHNSW::search` finds them for one probe; less is nearer.
+void walk(const faiss::IndexHNSW& graph, const float* probe, int64_t k, const faiss::SearchParametersHNSW& params,
+          float* distances, int64_t* labels) {
+    std::unique_ptr<faiss::DistanceComputer> distance(graph.storage->get_distance_computer());
+    if (faiss::is_similarity_metric(graph.metric_type)) {
+        distance = std::make_unique<faiss::NegativeDistanceComputer>(distance.release());
+    }
+    distance->set_query(probe);
+    using Results = faiss::HeapBlockResultHandler<faiss::HNSW::C>;
+    Results results(1, distances, labels, static_cast<size_t>(k));
+    Results::SingleResultHandler result(results);
+    result.begin(0);
+    graph.hnsw.search(*distance, result, seen(static_cast<size_t>(graph.ntotal)), &params);
+    result.end();
+}
+
 constexpr uint8_t HAS_OWN = 1, HAS_NEAR = 2;
 
 }  // namespace
@@ -91,21 +142,28 @@ int freshet_rows_new(Rows** out, int64_t dim, int euclid, const char* factory, c
 
 void freshet_rows_free(Rows* rows) { delete rows; }
 
-// Adds rows; an approximate index with a storage of its own gets them with `freshet_rows_build`.
+// Adds rows; an approximate index gets them with `freshet_rows_build`.
 int freshet_rows_add(Rows* rows, int64_t n, const float* vectors, char* error, size_t room) {
-    return guarded(error, room, [&] {
-        faiss::Index* to = rows->shares() ? rows->near.get() : rows->own.get();
-        to->add(n, vectors);
-    });
+    return guarded(error, room, [&] { rows->flat->add(n, vectors); });
 }
 
-// Makes the approximate index of all rows, if it does not have them already.
-int freshet_rows_build(Rows* rows, char* error, size_t room) {
+// Makes the approximate index of all rows, at once: a graph gets its upper levels first and the rest in random order, and
+// one that is made in pieces finds less for the same work.
+int freshet_rows_build(Rows* rows, int ef, char* error, size_t room) {
     return guarded(error, room, [&] {
-        if (!rows->near || rows->shares()) return;
+        if (!rows->near) return;
         const float* vectors = rows->flat->get_xb();
         if (!rows->near->is_trained) rows->near->train(rows->flat->ntotal, vectors);
-        rows->near->add(rows->flat->ntotal, vectors);
+        auto* outer = dynamic_cast<faiss::IndexPreTransform*>(rows->near.get());
+        auto* graph = dynamic_cast<faiss::IndexHNSW*>(outer ? outer->index : rows->near.get());
+        if (graph) graph->hnsw.efConstruction = ef;
+        if (rows->shares()) {
+            Stored stored(*rows->flat);
+            Lent lent(*graph, &stored);
+            graph->add(rows->flat->ntotal, vectors);
+        } else {
+            rows->near->add(rows->flat->ntotal, vectors);
+        }
     });
 }
 
@@ -113,31 +171,41 @@ const float* freshet_rows_data(const Rows* rows) { return rows->flat->get_xb(); 
 int64_t freshet_rows_len(const Rows* rows) { return rows->flat->ntotal; }
 
 // The `k` nearest rows with their distances, −1 where there is none; `bits`: those that may be found, or null for all.
-// `near`: by the approximate index, with `ef` and `nprobe`.
-int freshet_rows_search(const Rows* rows, const float* probe, int64_t k, const uint8_t* bits, size_t bytes, int near,
-                        int ef, int64_t nprobe, float* distances, int64_t* labels, char* error, size_t room) {
+int freshet_rows_scan(const Rows* rows, const float* probe, int64_t k, const uint8_t* bits, size_t bytes,
+                      float* distances, int64_t* labels, char* error, size_t room) {
     return guarded(error, room, [&] {
         faiss::IDSelectorBitmap allowed(bytes, bits);
-        faiss::IDSelector* selector = bits ? &allowed : nullptr;
-        if (!near) {
-            faiss::SearchParameters params;
-            params.sel = selector;
-            rows->flat->search(1, probe, k, distances, labels, &params);
-            return;
-        }
+        faiss::SearchParameters params;
+        params.sel = bits ? &allowed : nullptr;
+        rows->flat->search(1, probe, k, distances, labels, &params);
+    });
+}
+
+// About the `k` nearest rows by the approximate index, with `ef` and `nprobe`; as `freshet_rows_scan`, except that the
+// distances are of no use.
+int freshet_rows_near(const Rows* rows, const float* probe, int64_t k, const uint8_t* bits, size_t bytes, int ef,
+                      int64_t nprobe, float* distances, int64_t* labels, char* error, size_t room) {
+    return guarded(error, room, [&] {
+        faiss::IDSelectorBitmap allowed(bytes, bits);
         const faiss::Index* index = rows->near.get();
-        const auto* outer = dynamic_cast<const faiss::IndexPreTransform*>(index);
-        const faiss::Index* inner = outer ? outer->index : index;
-        faiss::SearchParametersHNSW graph;
-        graph.sel = selector;
-        graph.efSearch = ef;
-        faiss::SearchParametersIVF cells;
-        cells.sel = selector;
-        cells.nprobe = static_cast<size_t>(nprobe);
-        bool is_graph = dynamic_cast<const faiss::IndexHNSW*>(inner) != nullptr;
-        faiss::SearchParametersPreTransform params;
-        params.index_params = is_graph ? static_cast<faiss::SearchParameters*>(&graph) : &cells;
-        index->search(1, probe, k, distances, labels, outer ? &params : params.index_params);
+        std::unique_ptr<const float[]> transformed;
+        if (const auto* outer = dynamic_cast<const faiss::IndexPreTransform*>(index)) {
+            const float* to = outer->apply_chain(1, probe);
+            if (to != probe) transformed.reset(to);
+            probe = to;
+            index = outer->index;
+        }
+        if (const auto* graph = dynamic_cast<const faiss::IndexHNSW*>(index)) {
+            faiss::SearchParametersHNSW params;
+            params.sel = bits ? &allowed : nullptr;
+            params.efSearch = ef;
+            walk(*graph, probe, k, params, distances, labels);
+        } else {
+            faiss::SearchParametersIVF params;
+            params.sel = bits ? &allowed : nullptr;
+            params.nprobe = static_cast<size_t>(nprobe);
+            index->search(1, probe, k, distances, labels, &params);
+        }
     });
 }
 

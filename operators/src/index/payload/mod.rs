@@ -7,10 +7,11 @@
 //! ```text
 //! payload ─▶ Field: terms │ numbers ─▶ column.rs
 //!            filled, null, odd rows
-//! filter ──▶ select.rs: sure, possible ─▶ the rest by `Filter::matches`
+//! filter ──▶ select.rs: sure, possible ─▶ the rest by `Filter::matches`, of what read.rs takes out of the payload
 //! ```
 
 mod column;
+mod read;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,8 @@ pub trait Documents {
     fn id(&self, row: Row) -> &str;
     /// Payload of a row: compact JSON object text.
     fn payload(&self, row: Row) -> &str;
+    /// Calls with each row of a document.
+    fn of(&self, id: &str, each: &mut dyn FnMut(Row));
 }
 
 /// One indexed field. Invariant: each set has as many rows as the index.

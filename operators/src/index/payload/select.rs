@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use freshet_schemas::{Bounds, Condition, Filter, MatchValue, Test};
+use freshet_schemas::{Bounds, Condition, Filter, MatchValue, MinShould, Test};
 
 use super::column::{float_key, key_float};
-use super::{Documents, Field, PayloadIndex, PayloadKind, parsed, term_of};
+use super::read::Needed;
+use super::{Documents, Field, PayloadIndex, PayloadKind, term_of};
 use crate::index::bits::Bits;
-use crate::index::rows::Row;
+use crate::index::rows::{Row, RowSet};
 
 /// Most fields that are warned about.
 const WARNED_MAX: usize = 64;
@@ -56,11 +57,17 @@ impl Verdict {
 }
 
 impl PayloadIndex {
-    /// The rows that a filter lets through.
-    pub fn select(&self, filter: &Filter, documents: &dyn Documents) -> Bits {
+    /// Those of the visible rows that a filter lets through. No payload of another row is read.
+    pub fn select(&self, filter: &Filter, documents: &dyn Documents, visible: &RowSet<'_>) -> Bits {
+        debug_assert_eq!(visible.rows(), self.rows);
         let Verdict { mut sure, mut possible } = self.filter(filter, documents);
+        if let Some(visible) = visible.bits() {
+            sure.and(visible);
+            possible.and(visible);
+        }
         possible.and_not(&sure);
-        let passes = |&row: &Row| filter.matches(documents.id(row), &parsed(documents.payload(row)));
+        let needed = Needed::of(filter);
+        let passes = |&row: &Row| filter.matches(documents.id(row), &needed.read(documents.payload(row)));
         possible.iter().filter(passes).for_each(|row| sure.insert(row));
         sure
     }
@@ -121,9 +128,17 @@ impl PayloadIndex {
                 Verdict::exact(field.null.clone())
             }
             Condition::HasId(ids) => {
-                let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
-                let rows = (0..self.rows as Row).filter(|&row| ids.contains(documents.id(row)));
-                Verdict::exact(Bits::of(rows, self.rows))
+                let mut rows = Bits::none(self.rows);
+                ids.iter().for_each(|id| documents.of(id, &mut |row| rows.insert(row)));
+                Verdict::exact(rows)
+            }
+            Condition::Nested { key, filter } => {
+                let flat = flat(key, filter);
+                let verdict = self.filter(&flat.filter, documents);
+                match flat.same {
+                    true => verdict,
+                    false => Verdict { sure: Bits::none(self.rows), ..verdict },
+                }
             }
             Condition::Filter(filter) => self.filter(filter, documents),
         }
@@ -132,6 +147,48 @@ impl PayloadIndex {
     fn field(&self, path: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.path == path)
     }
+}
+
+/// A filter over whole payloads that every payload passes in which an object passes another filter.
+struct Flat {
+    filter: Filter,
+    /// Whether no other payload passes it.
+    same: bool,
+}
+
+/// What it takes that some object at `at` passes a filter: of each condition that one value can fulfil, that some value in
+/// some object does. The others (something is missing, or does not hold) say nothing about other objects.
+fn flat(at: &str, filter: &Filter) -> Flat {
+    let above = |conditions: &[Condition]| -> Vec<Condition> {
+        conditions.iter().filter_map(|condition| raised(at, condition)).collect()
+    };
+    let all_above =
+        |conditions: &[Condition]| Some(above(conditions)).filter(|raised| raised.len() == conditions.len());
+    let min_should = filter.min_should.as_ref().and_then(|min| {
+        Some(MinShould { conditions: all_above(&min.conditions)?, min_count: min.min_count })
+    });
+    let raised = Filter {
+        must: above(&filter.must),
+        should: all_above(&filter.should).unwrap_or_default(),
+        must_not: Vec::new(),
+        min_should,
+    };
+    let is_one = matches!(filter.must.as_slice(), [Condition::Field { .. } | Condition::IsNull(_)]);
+    let same = is_one && Filter { must: Vec::new(), ..filter.clone() }.is_empty();
+    Flat { filter: raised, same }
+}
+
+/// A condition on an object at `at` as one on the payload; `None` if it says nothing there.
+fn raised(at: &str, condition: &Condition) -> Option<Condition> {
+    let path = |key: &str| format!("{at}.{key}");
+    Some(match condition {
+        Condition::Field { key, test } => Condition::Field { key: path(key), test: test.clone() },
+        Condition::IsNull(key) => Condition::IsNull(path(key)),
+        Condition::HasId(ids) => Condition::HasId(ids.clone()),
+        Condition::Nested { key, filter } => Condition::Nested { key: path(key), filter: filter.clone() },
+        Condition::Filter(filter) => Condition::Filter(Box::new(flat(at, filter).filter)),
+        Condition::IsEmpty(_) => return None,
+    })
 }
 
 impl Field {

@@ -1,11 +1,16 @@
 //! Head, sealed and merged indexes let through what `Filter::matches` lets through.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
 use freshet_schemas::{Filter, microseconds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Documents, PayloadField, PayloadIndex, PayloadKind};
-use crate::index::rows::{Pick, Row};
+use crate::index::bits::Bits;
+use crate::index::rows::{Pick, Row, RowSet};
 
 struct Rows(Vec<(String, String)>);
 
@@ -17,6 +22,30 @@ impl Documents for Rows {
     fn payload(&self, row: Row) -> &str {
         &self.0[row as usize].1
     }
+
+    fn of(&self, id: &str, each: &mut dyn FnMut(Row)) {
+        let rows = (0..).zip(&self.0).filter(|(_, (known, _))| known == id);
+        rows.for_each(|(row, _)| each(row));
+    }
+}
+
+impl Rows {
+    /// Rows of these payloads, with their numbers as ids.
+    fn of_payloads<'a>(payloads: impl IntoIterator<Item = &'a String>) -> Self {
+        let numbered = payloads.into_iter().enumerate();
+        Self(numbered.map(|(number, payload)| (number.to_string(), payload.clone())).collect())
+    }
+}
+
+fn head_of(fields: &[PayloadField], payloads: &[String]) -> PayloadIndex {
+    let mut head = PayloadIndex::head(fields);
+    payloads.iter().for_each(|payload| head.push(payload));
+    head
+}
+
+fn sealed_of(fields: &[PayloadField], payloads: &[String]) -> PayloadIndex {
+    let picks: Vec<Pick> = (0..payloads.len() as Row).map(|row| Pick { from: 0, row }).collect();
+    PayloadIndex::seal(fields, &[&head_of(fields, payloads)], &picks)
 }
 
 const PATHS: [(&str, Option<PayloadKind>); 10] = [
@@ -112,23 +141,50 @@ fn condition() -> impl Strategy<Value = Value> {
 fn filter() -> impl Strategy<Value = Value> {
     condition()
         .prop_recursive(3, 12, 4, |inner| {
+            // Of the objects of a list: what is asked of a field of theirs is asked of `i`, `t` or `k`.
+            let of_object = prop::collection::vec((inner.clone(), prop::sample::select(vec!["i", "t", "k"])), 0..3);
+            let of_object = of_object.prop_map(|conditions| {
+                let renamed = conditions.into_iter().map(|(mut condition, key)| {
+                    for at in ["", "/is_empty", "/is_null"] {
+                        if let Some(key_of) = condition.pointer_mut(&format!("{at}/key")) {
+                            *key_of = key.into();
+                        }
+                    }
+                    condition
+                });
+                renamed.collect::<Vec<Value>>()
+            });
+            let clauses = (of_object.clone(), of_object.clone(), of_object);
+            let nested = (prop::sample::select(vec!["l", "l[]", "o", "k"]), clauses);
+            let nested = nested.prop_map(|(key, (must, should, must_not))| {
+                json!({"nested": {"key": key, "filter": {"must": must, "should": should, "must_not": must_not}}})
+            });
             let clause = prop::collection::vec(inner, 0..3);
             let min = prop::option::of((clause.clone(), 0..3usize));
-            (clause.clone(), clause.clone(), clause, min).prop_map(|(must, should, must_not, min)| {
+            let clauses = (clause.clone(), clause.clone(), clause, min);
+            let clauses = clauses.prop_map(|(must, should, must_not, min)| {
                 let min =
                     min.map(|(conditions, count)| json!({"conditions": conditions, "min_count": count}));
                 json!({"must": must, "should": should, "must_not": must_not, "min_should": min})
-            })
+            });
+            prop_oneof![2 => clauses, 1 => nested]
         })
         .prop_map(|condition| json!({"must": [condition]}))
 }
 
-fn agree(index: &PayloadIndex, rows: &Rows, filter: &Filter) -> Result<(), TestCaseError> {
+/// Whether an index selects what the filter itself says, among all rows and among those of which `seed` says so.
+fn agree(index: &PayloadIndex, rows: &Rows, filter: &Filter, seed: u64) -> Result<(), TestCaseError> {
     index.check();
-    let expect: Vec<Row> = (0..rows.0.len() as Row)
-        .filter(|&row| filter.matches(rows.id(row), &serde_json::from_str(rows.payload(row)).unwrap()))
-        .collect();
-    prop_assert_eq!(index.select(filter, rows).iter().collect::<Vec<_>>(), expect);
+    let numbers = 0..rows.0.len() as Row;
+    let some = Bits::of(numbers.clone().filter(|row| seed >> (row % 61) & 1 == 1), rows.0.len());
+    for visible in [RowSet::all(rows.0.len()), RowSet::of(Cow::Owned(some))] {
+        let expect: Vec<Row> = numbers
+            .clone()
+            .filter(|&row| visible.contains(row))
+            .filter(|&row| filter.matches(rows.id(row), &serde_json::from_str(rows.payload(row)).unwrap()))
+            .collect();
+        prop_assert_eq!(index.select(filter, rows, &visible).iter().collect::<Vec<_>>(), expect);
+    }
     Ok(())
 }
 
@@ -140,13 +196,9 @@ proptest! {
         filters in prop::collection::vec(filter(), 1..8),
         seed in any::<u64>(),
     ) {
-        let rows = |payloads: &[String]| Rows(payloads.iter().cloned().enumerate().map(|(n, p)| (n.to_string(), p)).collect());
+        let rows = |payloads: &[String]| Rows::of_payloads(payloads);
         let filters: Vec<Filter> = filters.iter().map(|filter| Filter::parse(filter, "").unwrap()).collect();
-        let head = |payloads: &[String]| {
-            let mut head = PayloadIndex::head(&fields());
-            payloads.iter().for_each(|payload| head.push(payload));
-            head
-        };
+        let head = |payloads: &[String]| head_of(&fields(), payloads);
         let (one, two) = payloads.split_at(payloads.len() / 2);
         let (first, second) = (head(one), head(two));
         let all = rows(&payloads);
@@ -163,9 +215,185 @@ proptest! {
         let text = |pick: &Pick| if pick.from == 0 { &reversed[pick.row as usize] } else { &two[pick.row as usize] };
         let of_merged: Vec<String> = picks.iter().map(|pick| text(pick).clone()).collect();
         for filter in &filters {
-            agree(&whole, &all, filter)?;
-            agree(&sealed, &rows(&reversed), filter)?;
-            agree(&merged, &rows(&of_merged), filter)?;
+            agree(&whole, &all, filter, seed)?;
+            agree(&sealed, &rows(&reversed), filter, seed)?;
+            agree(&merged, &rows(&of_merged), filter, seed)?;
         }
     }
+}
+
+/// Texts in which letters change their length, or their form, when they are lower-cased, and words of several scripts.
+fn text() -> impl Strategy<Value = String> {
+    let pieces = [
+        "a",
+        "B",
+        "É",
+        "ß",
+        "İ",
+        "I",
+        "ı",
+        "ﬁ",
+        "Σ",
+        "ς",
+        "ǅ",
+        "e\u{301}",
+        "日本",
+        "٣",
+        "½",
+        "²",
+        "_",
+        "-",
+        "'",
+        " ",
+        "\t",
+        "\u{a0}",
+        "\u{200b}",
+        "🙂",
+        "नमस्ते",
+    ];
+    prop_oneof![
+        3 => prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..12).prop_map(|pieces| pieces.concat()),
+        1 => "\\PC{0,12}",
+    ]
+}
+
+proptest! {
+    /// `match.text` means the same with and without an index, for texts of any script.
+    #[test]
+    fn a_declared_text_is_matched_as_an_undeclared_one(texts in prop::collection::vec(text(), 1..40), asked in text()) {
+        let payloads: Vec<String> = texts.iter().map(|text| json!({"t": text, "u": text}).to_string()).collect();
+        let declared = [PayloadField { path: "t".into(), kind: PayloadKind::Text }];
+        let rows = Rows::of_payloads(&payloads);
+        let visible = RowSet::all(payloads.len());
+        // All of a text, its first word, and something else.
+        let first = texts[0].split_whitespace().next().unwrap_or("a");
+        for asked in [asked.as_str(), texts[0].as_str(), first, &first.to_uppercase()] {
+            let of = |key: &str| Filter::parse(&json!({"must": {"key": key, "match": {"text": asked}}}), "");
+            let (Ok(by_index), Ok(by_payload)) = (of("t"), of("u")) else { continue };
+            for index in [head_of(&declared, &payloads), sealed_of(&declared, &payloads)] {
+                let found = index.select(&by_index, &rows, &visible);
+                prop_assert_eq!(&found, &index.select(&by_payload, &rows, &visible), "{:?}", asked);
+                prop_assert!(asked != texts[0] || found.contains(0), "a text holds its own words");
+            }
+        }
+    }
+
+    /// `match.except` passes what is neither null nor one of the values, whatever the types of both are.
+    #[test]
+    fn except_leaves_out_equal_values_of_the_same_type_only(
+        values in prop::collection::vec(value(), 1..40),
+        unwanted in prop::collection::vec(scalar(), 0..5),
+        seed in any::<u64>(),
+    ) {
+        let mut unwanted = unwanted;
+        unwanted.retain(|value| value.is_string() || value.is_boolean() || value.as_i64().is_some());
+        let payloads: Vec<String> = values.iter().map(|value| json!({"x": value}).to_string()).collect();
+        let rows = Rows::of_payloads(&payloads);
+        let filter = json!({"must": {"key": "x", "match": {"except": unwanted}}});
+        let filter = Filter::parse(&filter, "").unwrap();
+        // Said once more without the code that filters share.
+        let passes = |value: &Value| {
+            let equal = |other: &Value| value == other && !(value.is_f64() || other.is_f64());
+            !value.is_null() && !unwanted.iter().any(equal)
+        };
+        let expect: Vec<Row> = (0..).zip(&values)
+            .filter(|(_, value)| value.as_array().map_or_else(|| passes(value), |values| values.iter().any(passes)))
+            .map(|(row, _)| row)
+            .collect();
+        for kind in [
+            PayloadKind::Keyword, PayloadKind::Integer, PayloadKind::Float, PayloadKind::Bool, PayloadKind::Datetime,
+            PayloadKind::Text,
+        ] {
+            let fields = [PayloadField { path: "x".into(), kind }];
+            for index in [head_of(&fields, &payloads), sealed_of(&fields, &payloads)] {
+                let found = index.select(&filter, &rows, &RowSet::all(payloads.len()));
+                prop_assert_eq!(found.iter().collect::<Vec<_>>(), expect.clone(), "{:?}", kind);
+                agree(&index, &rows, &filter, seed)?;
+            }
+        }
+    }
+}
+
+#[test]
+fn long_lists_of_ids_are_looked_up() {
+    /// Rows that count how often an id is asked for.
+    struct Counted(Mutex<usize>);
+
+    impl Documents for Counted {
+        fn id(&self, row: Row) -> &str {
+            panic!("row {row} is not looked at")
+        }
+
+        fn payload(&self, row: Row) -> &str {
+            panic!("row {row} is not read")
+        }
+
+        fn of(&self, id: &str, each: &mut dyn FnMut(Row)) {
+            *self.0.lock().unwrap() += 1;
+            id.parse().ok().filter(|row| *row < 1000).into_iter().for_each(each);
+        }
+    }
+
+    let mut head = PayloadIndex::head(&[]);
+    (0..1000).for_each(|_| head.push("{}"));
+    let ids: Vec<u32> = (0..20_000).map(|number| number * 7 % 10_000).collect();
+    let filter = Filter::parse(&json!({"must": {"has_id": ids}}), "").unwrap();
+    let counted = Counted(Mutex::new(0));
+    let found = head.select(&filter, &counted, &RowSet::all(1000));
+    assert_eq!(found.count(), 1000);
+    assert_eq!(*counted.0.lock().unwrap(), 10_000, "each id once");
+}
+
+/// Collects the fields of warnings.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+                self.0 += &format!("{}={value:?} ", field.name());
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn an_undeclared_field_is_named_once() {
+    let warnings = Warnings::default();
+    let payloads = vec![json!({"warned": {"field": 3}}).to_string()];
+    let rows = Rows::of_payloads(&payloads);
+    let index = head_of(&fields(), &payloads);
+    tracing::subscriber::with_default(warnings.clone(), || {
+        for asked in 0..3 {
+            for key in ["warned.field", "i"] {
+                let filter = json!({"must": {"key": key, "match": {"value": asked}}});
+                index.select(&Filter::parse(&filter, "").unwrap(), &rows, &RowSet::all(1));
+            }
+        }
+    });
+    let said = warnings.0.lock().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("field=\"warned.field\""), "{said:?}");
+    assert!(said[0].contains("\"warned.field\" = \"integer\""), "names the missing line: {said:?}");
 }

@@ -270,6 +270,10 @@ impl Documents for Versions {
     fn payload(&self, row: Row) -> &str {
         self.payload(row)
     }
+
+    fn of(&self, id: &str, each: &mut dyn FnMut(Row)) {
+        self.of(id).for_each(each);
+    }
 }
 
 fn hash(id: &str) -> u64 {

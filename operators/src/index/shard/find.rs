@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use freshet_schemas::{Filter, Params};
 
+use super::passed::{Passed, Sight};
 use super::{Part, Shard};
+use crate::index::bits::Bits;
 use crate::index::check;
 use crate::index::rows::{Row, RowHit, RowSet, Search};
 use crate::index::segment::{SegmentField, Version};
@@ -49,7 +52,8 @@ impl Shard {
         order.sort_by_key(|&part| std::cmp::Reverse(self.parts[part].marks.live()));
         for number in order {
             let part = &self.parts[number];
-            let visible = part.rows(time, field, filter);
+            let passed = filter.map(|filter| part.passed(time, filter));
+            let visible = part.rows(time, field, passed.as_deref());
             if visible.count() == 0 {
                 continue;
             }
@@ -146,23 +150,29 @@ impl Shard {
 }
 
 impl Part {
-    /// The rows of a field visible at a time that a filter lets through.
-    fn rows(&self, time: Time, field: usize, filter: Option<&Filter>) -> RowSet<'_> {
-        if let (None, true, Some(Some(live))) =
-            (filter, self.marks.is_newest(time), self.live_rows.get(field))
-        {
+    /// The versions visible at a time that a filter lets through.
+    fn passed(&self, time: Time, filter: &Filter) -> Arc<Passed> {
+        let sight = if self.marks.is_newest(time) { Sight::Newest } else { Sight::At(time) };
+        self.passed.of(sight, filter, || {
+            let versions = self.segment.versions();
+            let visible = self.marks.visible(time, versions.births());
+            match visible.count() {
+                0 => Bits::none(versions.len()),
+                _ => self.segment.payload().select(filter, versions, &visible),
+            }
+        })
+    }
+
+    /// The rows of a field visible at a time, of the versions that a filter lets through.
+    fn rows<'a>(&'a self, time: Time, field: usize, passed: Option<&'a Passed>) -> RowSet<'a> {
+        let layout = &self.segment.fields()[field].layout;
+        if let Some(passed) = passed {
+            return layout.spread(RowSet::counted(Cow::Borrowed(&passed.versions), passed.count));
+        }
+        if let (true, Some(Some(live))) = (self.marks.is_newest(time), self.live_rows.get(field)) {
             return RowSet::counted(Cow::Borrowed(&live.bits), live.count);
         }
-        let versions = self.segment.versions();
-        let mut visible = self.marks.visible(time, versions.births());
-        if let Some(filter) = filter.filter(|_| visible.count() > 0) {
-            let mut passed = self.segment.payload().select(filter, versions);
-            if let Some(bits) = visible.bits() {
-                passed.and(bits);
-            }
-            visible = RowSet::of(Cow::Owned(passed));
-        }
-        self.segment.fields()[field].layout.spread(visible)
+        layout.spread(self.marks.visible(time, self.segment.versions().births()))
     }
 
     /// At least the `want` best documents, if there are so many.

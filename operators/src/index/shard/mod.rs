@@ -16,6 +16,7 @@ mod apply;
 mod builds;
 mod cut;
 mod find;
+mod passed;
 mod policy;
 mod upkeep;
 
@@ -33,6 +34,7 @@ use super::bits::Bits;
 use super::rows::Row;
 use super::segment::{AnyVector, Layout, Marks, Segment, SegmentSpec, Version};
 use super::{IndexError, Time};
+use passed::PassedFilters;
 use upkeep::Built;
 
 /// Where a version is: number of the part, and in it.
@@ -46,6 +48,8 @@ struct Part {
     marks: Marks,
     /// Per field of a sealed segment the rows of the versions that live, unless rows are versions.
     live_rows: Vec<Option<LiveRows>>,
+    /// What the last filters let through.
+    passed: PassedFilters,
     /// While it is being merged: who has died since that began.
     merging: Option<Vec<(Time, Version)>>,
 }
@@ -53,16 +57,25 @@ struct Part {
 impl Part {
     fn head(spec: &SegmentSpec, number: u64) -> Result<Self, IndexError> {
         let segment = Arc::new(Segment::head(spec)?);
-        Ok(Self { number, segment, marks: Marks::default(), live_rows: Vec::new(), merging: None })
+        Ok(Self {
+            number,
+            segment,
+            marks: Marks::default(),
+            live_rows: Vec::new(),
+            passed: PassedFilters::default(),
+            merging: None,
+        })
     }
 
     fn sealed(segment: Segment, marks: Marks) -> Self {
         let live_rows = segment.fields().iter().map(|field| LiveRows::of(&field.layout, &marks)).collect();
-        Self { number: 0, segment: Arc::new(segment), marks, live_rows, merging: None }
+        let passed = PassedFilters::default();
+        Self { number: 0, segment: Arc::new(segment), marks, live_rows, passed, merging: None }
     }
 
     fn end(&mut self, version: Version, time: Time) {
         self.marks.end(version, time);
+        self.passed.forget();
         for (field, live) in self.segment.fields().iter().zip(&mut self.live_rows) {
             live.iter_mut().for_each(|live| live.end(field.layout.rows(version)));
         }

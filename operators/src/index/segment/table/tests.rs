@@ -225,7 +225,11 @@ fn same(a: &Segment, b: &Segment) {
         condition["key"] = json!(key);
         let filter = Filter::parse(&json!({"must": condition}), "filter").unwrap();
         let found = |segment: &Segment| {
-            segment.payload().select(&filter, segment.versions()).iter().collect::<Vec<_>>()
+            segment
+                .payload()
+                .select(&filter, segment.versions(), &RowSet::all(segment.versions().len()))
+                .iter()
+                .collect::<Vec<_>>()
         };
         assert_eq!(found(a), found(b), "{key}");
     }
