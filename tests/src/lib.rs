@@ -2,4 +2,5 @@
 
 pub mod drive;
 pub mod oracle;
+pub mod s3;
 pub mod script;

@@ -10,3 +10,4 @@ mod freshness;
 mod kafka;
 mod oracle;
 mod snapshots;
+mod stores;

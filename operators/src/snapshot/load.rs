@@ -41,10 +41,21 @@ pub fn list(store: &Store) -> Result<Vec<String>, SnapshotError> {
     store.folders(SNAPSHOTS)
 }
 
-/// All manifests that can be read, oldest first.
-pub(super) fn manifests(store: &Store) -> Result<Vec<Manifest>, SnapshotError> {
-    let ids = list(store)?;
-    Ok(ids.iter().filter_map(|id| manifest(store, id).ok()).collect())
+/// All snapshots, oldest first; those that are not whole without their manifest.
+///
+/// # Errors
+/// The store refusing, or a manifest of another version, whose files nobody here knows.
+pub fn manifests(store: &Store) -> Result<Vec<(String, Option<Manifest>)>, SnapshotError> {
+    let mut all = Vec::new();
+    for id in list(store)? {
+        let manifest = match manifest(store, &id) {
+            Ok(manifest) => Some(manifest),
+            Err(SnapshotError::Broken { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        all.push((id, manifest));
+    }
+    Ok(all)
 }
 
 /// The manifest of a snapshot.
@@ -66,6 +77,31 @@ pub fn inspect(store: &Store, id: &str) -> Result<Manifest, SnapshotError> {
     Ok(manifest)
 }
 
+/// Whether the newest snapshot is of a configuration; one without snapshots is of any.
+///
+/// # Errors
+/// The store refusing to list, or the newest snapshot being of another configuration.
+pub fn fits(store: &Store, identity: &Identity) -> Result<(), SnapshotError> {
+    for id in list(store)?.into_iter().rev() {
+        match manifest(store, &id) {
+            Ok(manifest) => return same(&manifest, identity),
+            Err(error @ SnapshotError::Store { .. }) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn same(manifest: &Manifest, identity: &Identity) -> Result<(), SnapshotError> {
+    let differences = manifest.differences(identity);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> =
+        differences.iter().map(|(key, here, there)| format!("{key} was {here} and is {there}")).collect();
+    Err(SnapshotError::Unfit { id: manifest.id.clone(), differences: told.join(", ") })
+}
+
 /// The newest whole snapshot that fits; `None` if there is none. Broken ones are told, and the one before is tried.
 ///
 /// # Errors
@@ -79,7 +115,8 @@ pub fn newest(
     for id in list(store)?.into_iter().rev() {
         match load(store, &id, spec, identity) {
             Ok(loaded) => return Ok(Some(loaded)),
-            Err(error @ SnapshotError::Unfit { .. }) => return Err(error),
+            // The snapshot may be whole: to begin without it must be somebody's wish.
+            Err(error @ (SnapshotError::Unfit { .. } | SnapshotError::Store { .. })) => return Err(error),
             Err(error) => skipped(Skipped { id, error }),
         }
     }
@@ -97,14 +134,7 @@ pub fn load(
     identity: &Identity,
 ) -> Result<Loaded, SnapshotError> {
     let manifest = manifest(store, id)?;
-    let differences = manifest.differences(identity);
-    if !differences.is_empty() {
-        let told = differences
-            .iter()
-            .map(|(key, here, there)| format!("{key} was {here} and is {there}"))
-            .collect::<Vec<_>>();
-        return Err(SnapshotError::Unfit { id: id.to_owned(), differences: told.join(", ") });
-    }
+    same(&manifest, identity)?;
     let mut removed = removed(store, &manifest.removed)?;
     let mut shards: BTreeMap<u32, Vec<RestoredPart>> = BTreeMap::new();
     let mut unchanged = Vec::new();

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freshet_config::StoreOptions;
+
 use super::*;
-use crate::index::DocumentPut;
-use crate::index::ShardChange;
 use crate::index::segment::SegmentSpec;
 use crate::index::shard::{Builder, HeadLimit, Job, Shard};
+use crate::index::{DocumentPut, ShardChange, Time};
 
 struct Here;
 
@@ -56,7 +57,10 @@ fn unblock(folder: &Path) {
 #[test]
 fn a_store_that_refuses_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Arc::new(Store::open(&format!("file://{}", folder.path().display())).expect("a store"));
+    let store = Arc::new(
+        Store::open(&format!("file://{}", folder.path().display()), &StoreOptions::default())
+            .expect("a store"),
+    );
     let spec = Arc::new(SegmentSpec::default());
     let identity = Identity::from([("pipeline.shards".to_owned(), "1".to_owned())]);
     let retention = Retention { keep: 3, keep_for: Duration::ZERO };
@@ -65,7 +69,7 @@ fn a_store_that_refuses_loses_nothing() {
         Arc::clone(&spec),
         identity.clone(),
         retention,
-        "run".into(),
+        Claim::take(&store, "test").expect("a claim"),
         Vec::new(),
     );
     let mut shard = Shard::new(Arc::clone(&spec), HeadLimit::default(), Arc::new(Here)).expect("a shard");

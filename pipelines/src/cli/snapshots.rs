@@ -58,7 +58,8 @@ fn failed(error: &SnapshotError) -> Failure {
 fn store(config: &ConfigArgs) -> Result<Store, Failure> {
     let snapshots = config.load()?.snapshots;
     let missing = || Failure::Usage(format!("{} has no [snapshots]", config.config.display()));
-    Store::open(&snapshots.ok_or_else(missing)?.store).map_err(|error| failed(&error))
+    let snapshots = snapshots.ok_or_else(missing)?;
+    Store::open(&snapshots.store, &snapshots.options).map_err(|error| failed(&error))
 }
 
 /// Manifests of the whole snapshots, oldest first, and names of the others.
