@@ -157,13 +157,7 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>) {
             return;
         }
     };
-    let running = match dataflow::build(worker, &shared.setup, ends, &shared.control) {
-        Ok(running) => running,
-        Err(error) => {
-            shared.control.fail(&error);
-            return;
-        }
-    };
+    let running = dataflow::build(worker, &shared.setup, ends, &shared.control);
     let commits = committer(shared);
     let mut keeper = Keeper::new(worker.index(), worker.peers(), shared);
     while !shared.control.stopping() && worker.has_dataflows() {

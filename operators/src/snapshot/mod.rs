@@ -13,6 +13,8 @@
 
 mod claim;
 mod cuts;
+#[cfg(test)]
+mod failing;
 mod load;
 mod manifest;
 mod open;
