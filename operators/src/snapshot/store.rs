@@ -291,6 +291,8 @@ fn advice(url: &str, error: &object_store::Error) -> String {
             "check the credentials (AWS_ACCESS_KEY_ID and its like, or [snapshots.options]) and what they may do".into()
         }
         (object_store::Error::NotFound { .. }, _) if !local => "check that the bucket is there".into(),
+        // Lists report it in the server's words alone.
+        _ if !local && error.to_string().contains("NoSuchBucket") => "check that the bucket is there".into(),
         (_, Some(error)) if local => io_advice(error).into(),
         _ => CHECK.into(),
     }
