@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings in what `cargo build` cannot: everything lands in vendor/, and a part that is already there is left alone.
 #
-#   scripts/setup.sh [tools|runtime|model|tiny|kafka|duckdb]...   default: tools runtime model
+#   scripts/setup.sh [tools|runtime|model|tiny|kafka|duckdb|s3]... default: tools runtime model
 #
 #   tools    compilers and libraries for FAISS and librdkafka            (apt; asks sudo when something is missing)
 #   runtime  ONNX Runtime's shared library                               → vendor/onnxruntime/
@@ -10,6 +10,7 @@
 #   tiny     small models of every kind with what they must give, for tests and examples
 #   kafka    Java and the jars of one Apache Kafka broker, for tests     → vendor/kafka/lib/
 #   duckdb   a Python with DuckDB, for tests that read snapshots         → vendor/duckdb/
+#   s3       a Python with moto, an S3 server, for tests of stores       → vendor/s3/
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -28,6 +29,13 @@ PYTHON_PACKAGES="numpy==2.4.6 onnx==1.23.2 safetensors==0.8.0"
 PYTHON_PACKAGES="$PYTHON_PACKAGES protobuf==7.36.2 ml_dtypes==0.6.0 typing_extensions==4.16.0"
 
 DUCKDB_VERSION=2.0.0
+
+# moto with what its S3 server needs, and nothing of the other services.
+S3_PACKAGES="moto==5.2.5 boto3==1.44.5 botocore==1.44.5 s3transfer==0.19.3 jmespath==1.1.0 urllib3==2.8.0"
+S3_PACKAGES="$S3_PACKAGES python-dateutil==2.9.0.post0 six==1.17.0 cryptography==50.0.2 cffi==2.1.1 pycparser==3.0"
+S3_PACKAGES="$S3_PACKAGES requests==2.34.2 charset-normalizer==3.5.2 idna==3.20 certifi==2026.10.18 responses==0.26.3"
+S3_PACKAGES="$S3_PACKAGES PyYAML==6.0.3 Werkzeug==3.1.9 MarkupSafe==3.0.4 Jinja2==3.1.6 xmltodict==1.0.4 Flask==3.1.3"
+S3_PACKAGES="$S3_PACKAGES blinker==1.9.0 click==8.5.1 itsdangerous==2.2.0 flask-cors==6.0.5 py-partiql-parser==0.6.3"
 
 work=
 child=
@@ -257,11 +265,23 @@ duckdb() {
     say "duckdb: ready, vendor/duckdb/bin/python ($DUCKDB_VERSION)"
 }
 
+s3() {
+    if [ "$(cat vendor/s3/packages 2>/dev/null)" != "$S3_PACKAGES" ]; then
+        rm -rf vendor/s3
+        slow "making vendor/s3" python3 -m venv vendor/s3
+        # shellcheck disable=SC2086  # a list of words
+        slow "installing moto" vendor/s3/bin/python -m pip install --disable-pip-version-check \
+            --progress-bar off --only-binary=:all: --no-deps $S3_PACKAGES
+        echo "$S3_PACKAGES" >vendor/s3/packages
+    fi
+    say "s3: ready, vendor/s3/bin/python"
+}
+
 [ $# -gt 0 ] || set -- tools runtime model
 for part; do
     case $part in
-        tools | runtime | model | tiny | kafka | duckdb) ;;
-        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, kafka and duckdb" ;;
+        tools | runtime | model | tiny | kafka | duckdb | s3) ;;
+        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, kafka, duckdb and s3" ;;
     esac
 done
 for part; do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test of the workspace, with all that they need: the runtime, the model and a Kafka broker.
+# Runs every test of the workspace, with all that they need: the runtime, the model, a Kafka broker and an S3 server.
 #
 #   scripts/test.sh [arguments of `cargo test`]        for example: scripts/test.sh -p freshet-tests kafka
 #
@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-parts=(tools runtime model tiny duckdb)
+parts=(tools runtime model tiny duckdb s3)
 [ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || parts+=(kafka)
 # The full-precision export, too: parity with the reference vectors is tested on it.
 FRESHET_FP32=1 scripts/setup.sh "${parts[@]}"
@@ -15,6 +15,7 @@ FRESHET_FP32=1 scripts/setup.sh "${parts[@]}"
 export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/vendor/onnxruntime/libonnxruntime.so}
 export FRESHET_MODELS=${FRESHET_MODELS:-$PWD/vendor/models}
 export FRESHET_DUCKDB=$PWD/vendor/duckdb/bin/python
+export FRESHET_S3=$PWD/vendor/s3/bin/python
 
 test=(cargo test --locked --release)
 [ $# -gt 0 ] || set -- --workspace --exclude freshet-bench

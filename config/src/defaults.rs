@@ -10,7 +10,7 @@ use freshet_schemas::{QueryLimits, VectorKind};
 use crate::plans::default_plan;
 use crate::{
     AutoOffsetReset, Config, Connector, Delivery, Distance, Documents, Embedding, Http, Indexing, Kafka,
-    Pipeline, Quantization, Queries, Snapshots, Topics, VectorField,
+    Pipeline, Quantization, Queries, Snapshots, StoreOptions, Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -178,6 +178,7 @@ impl Default for Snapshots {
     fn default() -> Self {
         Self {
             store: SNAPSHOT_STORE.to_owned(),
+            options: StoreOptions::default(),
             interval: SNAPSHOT_INTERVAL,
             keep: SNAPSHOT_KEEP,
             keep_for: SNAPSHOT_KEEP_FOR,

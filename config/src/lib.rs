@@ -276,12 +276,25 @@ pub enum Delivery {
 pub struct Snapshots {
     /// URL of the store.
     pub store: String,
+    /// What else opens the store, such as its endpoint.
+    pub options: StoreOptions,
     /// Time between two snapshots.
     pub interval: Duration,
     /// How many of the newest snapshots are kept at least.
     pub keep: NonZeroUsize,
     /// Snapshots that are not older than this, before the newest, are kept too.
     pub keep_for: Duration,
+}
+
+/// `[snapshots.options]`: keys as the store's client names them, such as `aws_endpoint`. Values may be secrets: they are
+/// never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct StoreOptions(pub std::collections::BTreeMap<String, String>);
+
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// `[http]`

@@ -5,9 +5,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use freshet_schemas::{QueryLimits, VECTORS_FIELD};
+use toml::Value;
 
 use crate::section::{Section, describe};
-use crate::{Delivery, Documents, Embedding, Http, Indexing, Pipeline, Queries, Snapshots, Topics, defaults};
+use crate::{
+    Delivery, Documents, Embedding, Http, Indexing, Pipeline, Queries, Snapshots, StoreOptions, Topics,
+    defaults,
+};
 
 /// Suffix of the topic for records that were refused.
 const DEAD_LETTERS: &str = ".dlq";
@@ -169,6 +173,7 @@ pub(crate) fn snapshots(mut section: Section<'_>) -> Snapshots {
     let base = Snapshots::default();
     let snapshots = Snapshots {
         store: section.string("store").unwrap_or(base.store),
+        options: store_options(section.section("options")),
         interval: section.duration("interval").unwrap_or(base.interval),
         keep: section.count("keep", COUNT_MAX).unwrap_or(base.keep),
         keep_for: section.duration("keep_for").unwrap_or(base.keep_for),
@@ -186,6 +191,23 @@ pub(crate) fn snapshots(mut section: Section<'_>) -> Snapshots {
     }
     section.finish();
     snapshots
+}
+
+/// Which keys there are, the store's client knows: it says so when the store is opened.
+fn store_options(mut section: Section<'_>) -> StoreOptions {
+    let mut options = BTreeMap::new();
+    for (name, value) in section.take_all() {
+        match value {
+            Value::String(text) => drop(options.insert(name, text)),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {
+                options.insert(name, describe(&value));
+            }
+            Value::Array(_) | Value::Table(_) | Value::Datetime(_) => {
+                section.report(&name, format!("{} is not a string", describe(&value)));
+            }
+        }
+    }
+    StoreOptions(options)
 }
 
 pub(crate) fn http(mut section: Section<'_>) -> Http {

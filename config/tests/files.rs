@@ -95,7 +95,7 @@ fn the_default_file_names_every_key() {
     for problem in errors.problems {
         let known = problem.message.strip_prefix("unknown key; known: ").expect("of this form");
         for key in known.split(", ").map(|key| key.trim_matches('"')) {
-            let stands = [format!("{key} = "), format!("[{key}]"), format!("[{key}.")];
+            let stands = [format!("{key} = "), format!("[{key}]"), format!("[{key}."), format!(".{key}]")];
             assert!(stands.iter().any(|form| text.contains(form)), "{key}: {}", problem.key);
         }
     }

@@ -1,13 +1,18 @@
-//! Stop signal and failures, shared by the workers of a process.
+//! Stop signal, failures and wishes, shared by the workers of a process.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
+use crate::snapshot::Outcome;
 
 /// Where a run stands; phases only go forward.
 #[derive(Debug, Default)]
 pub struct Control {
     phase: AtomicU8,
     failure: Mutex<Option<String>>,
+    /// Who asks for a snapshot.
+    cuts: Mutex<Vec<Sender<Outcome>>>,
 }
 
 const RUNNING: u8 = 0;
@@ -40,6 +45,18 @@ impl Control {
     /// Whether nothing has asked for an end.
     pub fn running(&self) -> bool {
         self.phase.load(Ordering::SeqCst) == RUNNING
+    }
+
+    /// Asks the run for a snapshot at once. What comes back says what became of it; nothing, if the run ends before.
+    pub fn cut_now(&self) -> Receiver<Outcome> {
+        let (sender, outcome) = channel();
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        outcome
+    }
+
+    /// Who has asked for a snapshot since this was called last.
+    pub fn cuts_asked(&self) -> Vec<Sender<Outcome>> {
+        std::mem::take(&mut *self.cuts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends the run because the world outside failed; the first failure is kept.

@@ -125,8 +125,9 @@ pub fn ask_snapshot(
     question: &Question,
     progress: &Arc<Progress>,
 ) -> Result<Answer, AskError> {
-    let configured = setup.config.snapshots.as_ref().map_or("", |snapshots| snapshots.store.as_str());
-    let manifest = Store::open(configured).and_then(|store| snapshot::manifest(&store, id));
+    let configured = setup.config.snapshots.clone().unwrap_or_default();
+    let store = Store::open(&configured.store, &configured.options);
+    let manifest = store.and_then(|store| snapshot::manifest(&store, id));
     let manifest = manifest.map_err(RunError::from)?;
     let topics = Memory::new();
     // Nothing comes after the snapshot, in any partition that it knows.

@@ -29,15 +29,15 @@ use freshet_operators::embed::assemble::Assembler;
 use freshet_operators::embed::documents::embed_documents;
 use freshet_operators::embed::queries::embed_queries;
 use freshet_operators::gather::{Executions, Gathered, answer, gather, start};
-use freshet_operators::index::{IndexError, Time};
-use freshet_operators::message::{AnswerRecord, Binding, DeadLetter, Statistic};
+use freshet_operators::index::Time;
+use freshet_operators::message::{AnswerRecord, Binding, DeadLetter};
 use freshet_operators::plan::plan;
 use freshet_operators::produce::{Delivery, Offsets, Producer, produce};
 use freshet_operators::rerank::rerank;
-use freshet_operators::shard::{Indexing, Round, Shards, SharedShards, index, serve};
+use freshet_operators::shard::{Indexing, Living, Round, Shards, SharedShards, index, restored, serve};
 use freshet_operators::snapshot::Snapshots;
 use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
-use freshet_operators::upsert::{DocumentState, SplitText, upsert};
+use freshet_operators::upsert::{SplitText, upsert};
 use freshet_operators::wake::LateWake;
 use freshet_schemas::{AsOf, Offset, Partition};
 use timely::dataflow::operators::{Concat, Concatenate, Probe};
@@ -90,20 +90,12 @@ pub struct Running {
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Builds the dataflow on one worker.
-///
-/// # Errors
-/// Restored shards that do not tell what the upsert must remember of them.
-pub fn build(
-    worker: &mut Worker,
-    setup: &Setup,
-    ends: Ends,
-    control: &Arc<Control>,
-) -> Result<Running, IndexError> {
+pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Control>) -> Running {
     let Ends {
         connector, documents, start, letters_written, queries, delivery, offsets, floor, wakes, ..
     } = ends;
     let (shards, snapshots) = (ends.shards, ends.snapshots);
-    let restored = Restored { states: shards.states()?, statistics: shards.statistics() };
+    let living = shards.living();
     let running = Running {
         applied: ProbeHandle::new(),
         offsets: Rc::new(RefCell::new(offsets)),
@@ -127,7 +119,7 @@ pub fn build(
             cuts: snapshots.clone().filter(|_| begins_cuts),
             control: Arc::clone(control),
         };
-        let ingest = Ingest { consumer: documents, letters_written, restored, snapshots };
+        let ingest = Ingest { consumer: documents, letters_written, living, snapshots };
         let ingested = ingest.build(scope, setup, &running, control);
         let queries = QueryConsumer {
             source: queries,
@@ -151,20 +143,14 @@ pub fn build(
         let ends = EndOffsets { connector, topic: topics.documents.clone() };
         answers(scope, setup, queries, (ends, floor), ingested, producer, &running, control);
     });
-    Ok(running)
-}
-
-/// What is there before the first document: see `Shards`.
-struct Restored {
-    states: Vec<(String, DocumentState)>,
-    statistics: Vec<(Statistic, isize)>,
+    running
 }
 
 /// The documents' side.
 struct Ingest {
     consumer: DocumentConsumer,
     letters_written: BTreeMap<Partition, Offset>,
-    restored: Restored,
+    living: Living,
     snapshots: Option<Arc<Snapshots>>,
 }
 
@@ -188,8 +174,9 @@ impl Ingest {
         let Consumed { records, bindings, cuts } =
             consume_documents(scope, running.applied.clone(), self.consumer);
         let (documents, undecoded) = decode_documents(records, setup.document_spec(), dead.clone());
+        let before = restored(scope, self.living, Arc::clone(control));
         let split: SplitText = setup.splitter();
-        let deltas = upsert(documents, split, self.restored.states);
+        let deltas = upsert(documents, split, before.states);
         let assembler = Assembler::new(setup.fields.clone(), setup.config.pipeline.shards.get());
         let (changes, unembedded) = embed_documents(deltas, assembler, setup.service.clone(), dead);
         let indexing = Indexing {
@@ -200,7 +187,7 @@ impl Ingest {
             control: Arc::clone(control),
         };
         let counts = index(changes, indexing);
-        let (statistics, applied) = statistics(counts, self.restored.statistics);
+        let (statistics, applied) = statistics(counts, before.statistics);
         let applied = applied.probe_with(&running.applied);
         let kept = Rc::clone(&running.bindings);
         let bindings = timely::dataflow::operators::Inspect::inspect_time(bindings, move |time, binding| {

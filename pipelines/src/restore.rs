@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use freshet_config::Snapshots as Configured;
-use freshet_operators::clock;
 use freshet_operators::index::shard::RestoredPart;
 use freshet_operators::index::{IndexError, Time};
 use freshet_operators::shard::Shards;
 use freshet_operators::snapshot::{
-    self, Loaded, Retention, Skipped, SnapshotError, Snapshots, Store, Writer,
+    self, Claim, Loaded, Retention, SegmentEntry, Skipped, SnapshotError, Snapshots, Store, Writer,
 };
 use freshet_schemas::{Offset, Partition};
 
@@ -66,32 +65,74 @@ pub(crate) fn restore(
     workers: usize,
     ends: &BTreeMap<Partition, Offset>,
 ) -> Result<(Restored, Option<Snapshots>), RunError> {
-    let Some(Configured { store, interval, keep, keep_for }) = &setup.config.snapshots else {
+    let Some(configured) = &setup.config.snapshots else {
         return Ok((Restored::default(), None));
     };
-    let store = match setup.snapshots {
-        SnapshotUse::Continue => Store::create(store)?,
-        SnapshotUse::At(_) => Store::open(store)?,
-        SnapshotUse::Newest => match Store::open(store) {
-            Ok(store) => store,
-            // Nobody has cut one yet.
-            Err(_) => return Ok((Restored::default(), None)),
-        },
-        SnapshotUse::Nothing => return Ok((Restored::default(), None)),
-    };
+    match setup.snapshots {
+        SnapshotUse::Nothing => Ok((Restored::default(), None)),
+        SnapshotUse::Continue => begin(setup, configured, workers, ends).map_err(|error| match error {
+            RunError::Snapshot(error @ SnapshotError::Store { .. }) => RunError::Store(error),
+            error => error,
+        }),
+        SnapshotUse::At(_) => {
+            let store = Store::open(&configured.store, &configured.options)?;
+            Ok((load(setup, &store, ends)?.0, None))
+        }
+        SnapshotUse::Newest => {
+            let store = Store::open(&configured.store, &configured.options);
+            let loaded = store.map_err(RunError::from).and_then(|store| load(setup, &store, ends));
+            match loaded {
+                Ok((restored, _)) => Ok((restored, None)),
+                // Nothing is lost by it but time, and nobody is surprised by what is told.
+                Err(RunError::Snapshot(error @ SnapshotError::Store { .. })) => {
+                    tracing::warn!(%error, "no snapshot is used: all documents are read from the topic");
+                    Ok((Restored::default(), None))
+                }
+                Err(error) => Err(error),
+            }
+        }
+    }
+}
+
+/// Begins with the newest snapshot, as the one run that writes to the store.
+fn begin(
+    setup: &Setup,
+    Configured { store, options, interval, keep, keep_for }: &Configured,
+    workers: usize,
+    ends: &BTreeMap<Partition, Offset>,
+) -> Result<(Restored, Option<Snapshots>), RunError> {
+    let store = Store::create(store, options)?;
+    // A run that cannot go on here leaves the store to whom it belongs.
+    snapshot::fits(&store, setup.identity())?;
+    let claim = Claim::take(&store, &setup.config.pipeline.name)?;
+    let (restored, unchanged) = load(setup, &store, ends)?;
+    let retention = Retention { keep: keep.get(), keep_for: *keep_for };
+    let (spec, identity) = (Arc::clone(setup.segments()), setup.identity().clone());
+    let writer = Writer::new(Arc::new(store), spec, identity, retention, claim, unchanged);
+    let snapshots = Snapshots::start(writer, workers, *interval);
+    let snapshots = snapshots.map_err(|error| RunError::Failed(format!("cannot start a thread: {error}")))?;
+    Ok((restored, Some(snapshots)))
+}
+
+/// Reads the snapshot that is wanted, and which of its segments are as their tables are.
+fn load(
+    setup: &Setup,
+    store: &Store,
+    ends: &BTreeMap<Partition, Offset>,
+) -> Result<(Restored, Vec<SegmentEntry>), RunError> {
     let begun = Instant::now();
     let loaded = match &setup.snapshots {
-        SnapshotUse::At(id) => Some(snapshot::load(&store, id, setup.segments(), setup.identity())?),
+        SnapshotUse::At(id) => Some(snapshot::load(store, id, setup.segments(), setup.identity())?),
         SnapshotUse::Continue | SnapshotUse::Newest | SnapshotUse::Nothing => {
-            let newest = snapshot::newest(&store, setup.segments(), setup.identity(), tell)?;
+            let newest = snapshot::newest(store, setup.segments(), setup.identity(), tell)?;
             if let Some(Loaded { manifest, .. }) = &newest {
                 check_offsets(&manifest.id, &manifest.offsets, ends)?;
             }
             newest
         }
     };
-    let (restored, unchanged) = match loaded {
-        None => (Restored::default(), Vec::new()),
+    match loaded {
+        None => Ok((Restored::default(), Vec::new())),
         Some(Loaded { manifest, unchanged, shards }) => {
             // Ticks to come are later, whatever the clock says.
             setup.clock.used(manifest.tick + 1);
@@ -103,21 +144,10 @@ pub(crate) fn restore(
                 "snapshot loaded"
             );
             let parts = Mutex::new(shards);
-            (Restored { tick: manifest.tick, offsets: manifest.offsets, parts }, unchanged)
+            Ok((Restored { tick: manifest.tick, offsets: manifest.offsets, parts }, unchanged))
         }
-    };
-    if setup.snapshots != SnapshotUse::Continue {
-        return Ok((restored, None));
     }
-    let retention = Retention { keep: keep.get(), keep_for: *keep_for };
-    let run = format!("{:x}", clock::now_us());
-    let (spec, identity) = (Arc::clone(setup.segments()), setup.identity().clone());
-    let writer = Writer::new(Arc::new(store), spec, identity, retention, run, unchanged);
-    let snapshots = Snapshots::start(writer, workers, *interval);
-    let snapshots = snapshots.map_err(|error| RunError::Failed(format!("cannot start a thread: {error}")))?;
-    Ok((restored, Some(snapshots)))
 }
-
 fn tell(skipped: Skipped) {
     tracing::warn!(
         snapshot = skipped.id,

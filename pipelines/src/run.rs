@@ -35,9 +35,14 @@ pub enum RunError {
     /// The world outside or an index failed while the pipeline ran.
     #[error("{0}")]
     Failed(String),
-    /// A snapshot that does not fit, or a store that is not there.
+    /// A snapshot that does not fit, or that is not there.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A store that cannot be read: the run does not begin from nothing behind somebody's back.
+    #[error(
+        "{0}; to begin without snapshots, take [snapshots] out of the configuration, or name another snapshots.store"
+    )]
+    Store(SnapshotError),
 }
 
 /// How long a run lasts.
@@ -150,13 +155,7 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>) {
             return;
         }
     };
-    let running = match dataflow::build(worker, &shared.setup, ends, &shared.control) {
-        Ok(running) => running,
-        Err(error) => {
-            shared.control.fail(&error);
-            return;
-        }
-    };
+    let running = dataflow::build(worker, &shared.setup, ends, &shared.control);
     let commits = committer(shared);
     let mut keeper = Keeper::new(worker.index(), worker.peers(), shared);
     while !shared.control.stopping() && worker.has_dataflows() {
@@ -269,6 +268,15 @@ impl Keeper {
         }
         drop(bindings);
         self.report(running, shared);
+        if self.worker == 0 {
+            for asker in shared.control.cuts_asked() {
+                match &shared.snapshots {
+                    Some(snapshots) => snapshots.ask(asker),
+                    // Who asked may have gone.
+                    None => drop(asker.send(Err("the configuration has no [snapshots]".to_owned()))),
+                }
+            }
+        }
         if Instant::now() >= self.next_commit {
             self.next_commit = Instant::now() + COMMIT_INTERVAL;
             self.commit(running, shared, commits);

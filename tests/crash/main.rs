@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use freshet::setup::Setup;
-use freshet_config::Config;
+use freshet_config::{Config, StoreOptions};
 use freshet_operators::connect::{self, Connector, Sink};
 use freshet_operators::crash;
 use freshet_operators::snapshot::{Store, documents, inspect, list};
@@ -232,7 +232,9 @@ fn check(folder: &Path, config: Config, connector: &std::sync::Arc<dyn Connector
             answer.as_of
         );
     }
-    let store = Store::open(&format!("file://{}", folder.join("snapshots").display())).unwrap();
+    let store =
+        Store::open(&format!("file://{}", folder.join("snapshots").display()), &StoreOptions::default())
+            .unwrap();
     let newest = list(&store).unwrap().pop().expect("a last snapshot");
     let manifest = inspect(&store, &newest).unwrap_or_else(|error| panic!("{newest}: {error}"));
     let held: Vec<String> = documents(&store, &manifest).unwrap().into_keys().collect();

@@ -88,6 +88,11 @@ impl Pipeline {
         Self { control, thread: Some(std::thread::spawn(run)) }
     }
 
+    /// What it listens to.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
     /// Lets it answer what is in flight, and ends it.
     pub fn finish(mut self) {
         self.control.drain();

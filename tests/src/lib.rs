@@ -2,6 +2,7 @@
 
 pub mod drive;
 pub mod oracle;
+pub mod s3;
 pub mod script;
 
 use std::future::Future;

@@ -11,3 +11,4 @@ mod kafka;
 mod models;
 mod oracle;
 mod snapshots;
+mod stores;

@@ -85,7 +85,7 @@ fn service(model: &Arc<dyn Backend>, threads: usize, batch_tokens_max: usize) ->
 fn embed(service: &EmbeddingService, priority: Priority, wants: Wants, texts: &[String]) {
     let (send, replies) = channel();
     let reply = Box::new(move |results| drop(send.send(results)));
-    let job = EmbedJob { model: 0, priority, wants, texts: texts.to_vec(), reply };
+    let job = EmbedJob { model: 0, priority, wants, against: None, texts: texts.to_vec(), reply };
     assert!(service.submit(job).is_ok(), "the queue is full");
     replies.recv().expect("a reply").into_iter().for_each(|result| drop(result.expect("embedded")));
 }

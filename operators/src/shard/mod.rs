@@ -8,9 +8,11 @@
 //! ```
 //! A request at time t is answered at once: the indexes had passed t before the query was given that time.
 
+mod restored;
 mod shards;
 
-pub use shards::Shards;
+pub use restored::{Restored, restored};
+pub use shards::{Living, Shards};
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

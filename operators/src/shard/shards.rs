@@ -1,12 +1,13 @@
 //! Several shards, by number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use std::sync::Arc;
 
 use freshet_schemas::{SparseVector, VectorKind};
 
-use crate::index::segment::{AnyVector, SegmentSpec};
+use crate::index::bits::Bits;
+use crate::index::segment::{AnyVector, Segment, SegmentSpec, Version};
 use crate::index::shard::{Builder, HeadLimit, PartCut, RestoredPart, Shard};
 use crate::index::{FieldPut, IndexError, Scoring, ShardChange, Time};
 use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
@@ -85,52 +86,10 @@ impl Shards {
         self.shards.iter_mut().map(|(&number, shard)| Ok((number, shard.cut()?))).collect()
     }
 
-    /// What the documents that live have in the statistics.
-    pub fn statistics(&self) -> Vec<(Statistic, isize)> {
-        let mut statistics = Vec::new();
-        for shard in self.shards.values() {
-            let mut of_shard = Vec::new();
-            shard.each_living(|segment, version| {
-                for &field in &self.counted {
-                    for vector in segment.vectors(version, usize::from(field)) {
-                        if let AnyVector::Sparse(vector) = vector {
-                            count(&mut of_shard, field, &vector, 1);
-                        }
-                    }
-                }
-                // Summed up now and then, so that it stays small.
-                if of_shard.len() > 2 * statistics.len() + (1 << 20) {
-                    statistics.append(&mut of_shard);
-                    sum_up(&mut statistics);
-                }
-            });
-            statistics.append(&mut of_shard);
-        }
-        sum_up(&mut statistics);
-        statistics
-    }
-
-    /// What the upsert remembers of the documents that live.
-    ///
-    /// # Errors
-    /// A digest that is not one: the id of its document.
-    pub fn states(&self) -> Result<Vec<(String, DocumentState)>, IndexError> {
-        let mut states = Vec::new();
-        let mut wrong = None;
-        for shard in self.shards.values() {
-            shard.each_living(|segment, version| {
-                let versions = segment.versions();
-                let (id, payload) = (versions.id(version), versions.payload(version));
-                match DocumentState::restore(versions.digest(version), payload, versions.chunks(version)) {
-                    Ok(state) => states.push((id.to_owned(), state)),
-                    Err(error) => wrong = Some((id.to_owned(), error)),
-                }
-            });
-        }
-        match wrong {
-            Some((id, error)) => Err(IndexError::Unknown { id, what: error.to_string() }),
-            None => Ok(states),
-        }
+    /// The documents that live now, whatever becomes of the shards afterwards.
+    pub fn living(&self) -> Living {
+        let parts = self.shards.values().flat_map(Shard::all_living);
+        Living { counted: self.counted.clone(), parts: parts.collect(), next: 0 }
     }
 
     /// Does what a request asks, at a time.
@@ -168,6 +127,55 @@ impl Shards {
     /// Documents visible at a time.
     pub fn documents(&self, time: Time) -> usize {
         self.shards.values().map(|shard| shard.len_at(time)).sum()
+    }
+}
+
+/// The documents that lived at one time, to be gone through once.
+pub struct Living {
+    /// Fields whose statistics are kept.
+    counted: Vec<u16>,
+    parts: VecDeque<(Arc<Segment>, Bits)>,
+    /// The next version of the first part.
+    next: Version,
+}
+
+/// What the upsert remembers of some documents, and what these have in the statistics.
+pub(super) type Known = (Vec<(String, DocumentState)>, Vec<(Statistic, isize)>);
+
+impl Living {
+    /// What is known of the next documents, `count` at most; `None` when there are no more.
+    pub(super) fn next(&mut self, count: usize) -> Option<Result<Known, IndexError>> {
+        let (mut states, mut statistics) = (Vec::with_capacity(count), Vec::new());
+        while let Some((segment, live)) = self.parts.front() {
+            let versions = segment.versions();
+            while (self.next as usize) < versions.len() && states.len() < count {
+                let version = self.next;
+                self.next += 1;
+                if !live.contains(version) {
+                    continue;
+                }
+                let id = versions.id(version).to_owned();
+                let (digest, payload) = (versions.digest(version), versions.payload(version));
+                match DocumentState::restore(digest, payload, versions.chunks(version)) {
+                    Ok(state) => states.push((id, state)),
+                    Err(error) => return Some(Err(IndexError::Unknown { id, what: error.to_string() })),
+                }
+                for &field in &self.counted {
+                    for vector in segment.vectors(version, usize::from(field)) {
+                        if let AnyVector::Sparse(vector) = vector {
+                            self::count(&mut statistics, field, &vector, 1);
+                        }
+                    }
+                }
+            }
+            if states.len() == count {
+                break;
+            }
+            self.parts.pop_front();
+            self.next = 0;
+        }
+        sum_up(&mut statistics);
+        (!states.is_empty()).then_some(Ok((states, statistics)))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Reads snapshots: the newest whole one, what each is made of.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::{Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::SnapshotError;
 use super::manifest::{FileEntry, Identity, Manifest, SNAPSHOTS, SegmentEntry};
@@ -41,10 +43,21 @@ pub fn list(store: &Store) -> Result<Vec<String>, SnapshotError> {
     store.folders(SNAPSHOTS)
 }
 
-/// All manifests that can be read, oldest first.
-pub(super) fn manifests(store: &Store) -> Result<Vec<Manifest>, SnapshotError> {
-    let ids = list(store)?;
-    Ok(ids.iter().filter_map(|id| manifest(store, id).ok()).collect())
+/// All snapshots, oldest first; those that are not whole without their manifest.
+///
+/// # Errors
+/// The store refusing, or a manifest of another version, whose files nobody here knows.
+pub fn manifests(store: &Store) -> Result<Vec<(String, Option<Manifest>)>, SnapshotError> {
+    let mut all = Vec::new();
+    for id in list(store)? {
+        let manifest = match manifest(store, &id) {
+            Ok(manifest) => Some(manifest),
+            Err(SnapshotError::Broken { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        all.push((id, manifest));
+    }
+    Ok(all)
 }
 
 /// The manifest of a snapshot.
@@ -62,8 +75,33 @@ pub fn manifest(store: &Store, id: &str) -> Result<Manifest, SnapshotError> {
 /// Files that are missing or not what the manifest says.
 pub fn inspect(store: &Store, id: &str) -> Result<Manifest, SnapshotError> {
     let manifest = manifest(store, id)?;
-    manifest.files().try_for_each(|file| read(store, file).map(drop))?;
+    manifest.files().try_for_each(|file| Parts::of(store, file)?.check())?;
     Ok(manifest)
+}
+
+/// Whether the newest snapshot is of a configuration; one without snapshots is of any.
+///
+/// # Errors
+/// The store refusing to list, or the newest snapshot being of another configuration.
+pub fn fits(store: &Store, identity: &Identity) -> Result<(), SnapshotError> {
+    for id in list(store)?.into_iter().rev() {
+        match manifest(store, &id) {
+            Ok(manifest) => return same(&manifest, identity),
+            Err(error @ SnapshotError::Store { .. }) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn same(manifest: &Manifest, identity: &Identity) -> Result<(), SnapshotError> {
+    let differences = manifest.differences(identity);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> =
+        differences.iter().map(|(key, here, there)| format!("{key} was {here} and is {there}")).collect();
+    Err(SnapshotError::Unfit { id: manifest.id.clone(), differences: told.join(", ") })
 }
 
 /// The newest whole snapshot that fits; `None` if there is none. Broken ones are told, and the one before is tried.
@@ -79,7 +117,8 @@ pub fn newest(
     for id in list(store)?.into_iter().rev() {
         match load(store, &id, spec, identity) {
             Ok(loaded) => return Ok(Some(loaded)),
-            Err(error @ SnapshotError::Unfit { .. }) => return Err(error),
+            // The snapshot may be whole: to begin without it must be somebody's wish.
+            Err(error @ (SnapshotError::Unfit { .. } | SnapshotError::Store { .. })) => return Err(error),
             Err(error) => skipped(Skipped { id, error }),
         }
     }
@@ -97,14 +136,7 @@ pub fn load(
     identity: &Identity,
 ) -> Result<Loaded, SnapshotError> {
     let manifest = manifest(store, id)?;
-    let differences = manifest.differences(identity);
-    if !differences.is_empty() {
-        let told = differences
-            .iter()
-            .map(|(key, here, there)| format!("{key} was {here} and is {there}"))
-            .collect::<Vec<_>>();
-        return Err(SnapshotError::Unfit { id: id.to_owned(), differences: told.join(", ") });
-    }
+    same(&manifest, identity)?;
     let mut removed = removed(store, &manifest.removed)?;
     let mut shards: BTreeMap<u32, Vec<RestoredPart>> = BTreeMap::new();
     let mut unchanged = Vec::new();
@@ -115,9 +147,14 @@ pub fn load(
         for index in &entry.indexes {
             indexes.push((index.field, read(store, &index.file)?));
         }
-        let bytes = Bytes::from(read(store, &entry.table)?);
-        let table = table::read(bytes, spec, indexes)
-            .map_err(|source| SnapshotError::Table { path: path.clone(), source })?;
+        let mut parts = Parts::of(store, &entry.table)?;
+        let table = table::read(&mut parts, spec, indexes);
+        let table = match (parts.failure.take(), table) {
+            (Some(error), _) => return Err(error),
+            (None, Err(source)) => return Err(SnapshotError::Table { path: path.clone(), source }),
+            (None, Ok(table)) => table,
+        };
+        parts.check()?;
         let (segment, numbers) = (table.restored.segment, table.restored.numbers);
         if segment.versions().len() != entry.versions {
             let found = segment.versions().len();
@@ -149,18 +186,80 @@ pub fn load(
 
 /// Reads a file, and checks that it is what was written.
 fn read(store: &Store, file: &FileEntry) -> Result<Vec<u8>, SnapshotError> {
-    let bytes = store.get(&file.path)?;
-    let found = checksum(&bytes);
-    if found != file.checksum || bytes.len() as u64 != file.bytes {
-        let what = format!(
-            "has {} bytes with checksum {found}, its manifest says {} bytes with {}",
-            bytes.len(),
-            file.bytes,
-            file.checksum
-        );
-        return Err(SnapshotError::Broken { path: file.path.clone(), what });
+    let bytes = store.get_range(&file.path, 0..sized(store, file)?)?;
+    matches(file, &checksum(&bytes))?;
+    Ok(bytes.into())
+}
+
+/// The length of a file, which is what its manifest says.
+fn sized(store: &Store, file: &FileEntry) -> Result<u64, SnapshotError> {
+    match store.size(&file.path)? {
+        size if size == file.bytes => Ok(size),
+        size => {
+            let what = format!("has {size} bytes, its manifest says {}", file.bytes);
+            Err(SnapshotError::Broken { path: file.path.clone(), what })
+        }
     }
-    Ok(bytes)
+}
+
+fn matches(file: &FileEntry, found: &str) -> Result<(), SnapshotError> {
+    if found == file.checksum {
+        return Ok(());
+    }
+    let what = format!("has checksum {found}, its manifest says {}", file.checksum);
+    Err(SnapshotError::Broken { path: file.path.clone(), what })
+}
+
+/// Bytes read at once where nobody looks at them.
+const PART_BYTES: u64 = 8 << 20;
+
+/// A file that is read in parts, in order, and hashed as it comes.
+struct Parts<'a> {
+    store: &'a Store,
+    file: &'a FileEntry,
+    hash: Xxh3Default,
+    /// Bytes that are in the hash.
+    hashed: u64,
+    /// The store refusing: not the file's fault.
+    failure: Option<SnapshotError>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(store: &'a Store, file: &'a FileEntry) -> Result<Self, SnapshotError> {
+        sized(store, file)?;
+        Ok(Self { store, file, hash: Xxh3Default::new(), hashed: 0, failure: None })
+    }
+
+    fn part(&mut self, range: Range<u64>) -> Result<Bytes, SnapshotError> {
+        let bytes = self.store.get_range(&self.file.path, range.clone())?;
+        if let Some(known) = self.hashed.checked_sub(range.start).filter(|_| range.end > self.hashed) {
+            self.hash.update(&bytes[usize::try_from(known).unwrap_or(bytes.len())..]);
+            self.hashed = range.end;
+        }
+        Ok(bytes)
+    }
+
+    /// Reads what has not come yet, and compares the checksum.
+    fn check(mut self) -> Result<(), SnapshotError> {
+        while self.hashed < self.file.bytes {
+            self.part(self.hashed..self.file.bytes.min(self.hashed + PART_BYTES))?;
+        }
+        matches(self.file, &format!("{:032x}", self.hash.digest128()))
+    }
+}
+
+impl table::Source for &mut Parts<'_> {
+    fn size(&self) -> u64 {
+        self.file.bytes
+    }
+
+    fn range(&mut self, range: Range<u64>) -> Result<Bytes, table::TableError> {
+        self.part(range).map_err(|error| {
+            let told = table::TableError::Torn(error.to_string());
+            self.failure = Some(error);
+            told
+        })
+    }
 }
 
 /// Removed versions by table.

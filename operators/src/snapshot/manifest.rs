@@ -66,6 +66,12 @@ pub struct Manifest {
     pub tick: Time,
     /// Version of Freshet that wrote it.
     pub written_by: String,
+    /// Name of the pipeline; empty in snapshots of versions that did not say.
+    #[serde(default)]
+    pub pipeline: String,
+    /// The run of the pipeline.
+    #[serde(default)]
+    pub run: String,
     /// What must fit.
     pub identity: Identity,
     /// Next offset of each partition of the documents topic.
@@ -107,9 +113,7 @@ impl Manifest {
         let json = |error: serde_json::Error| broken(format!("is not a manifest: {error}"));
         let Versioned { format } = serde_json::from_slice(bytes).map_err(json)?;
         if format != FORMAT {
-            return Err(broken(format!(
-                "has format {format}, this version of Freshet reads format {FORMAT}"
-            )));
+            return Err(SnapshotError::Format { path: path.to_owned(), format });
         }
         serde_json::from_slice(bytes).map_err(json)
     }
@@ -139,7 +143,8 @@ pub fn name(tick: Time) -> String {
 
 /// SQL for DuckDB: a view `documents` over the tables of a snapshot, without what is removed.
 pub fn view(store: &str, manifest: &Manifest) -> String {
-    let root = store.split_once("://").map_or(store, |(_, folder)| folder);
+    // A bucket is read by DuckDB's extension httpfs, a folder as it is.
+    let root = store.strip_prefix("file://").unwrap_or(store).trim_end_matches('/');
     let quoted = |path: &str| format!("'{}'", format!("{root}/{path}").replace('\'', "''"));
     let tables: Vec<String> = manifest.segments.iter().map(|segment| quoted(&segment.table.path)).collect();
     format!(

@@ -1,17 +1,21 @@
-//! Where snapshots lie: a folder, or anything `object_store` knows. Calls block: never on a worker's thread.
+//! Where snapshots lie: a folder, or a bucket. Calls block: never on a worker's thread.
 
+use std::error::Error;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::Arc;
 
-use object_store::local::LocalFileSystem;
+use bytes::Bytes;
+use freshet_config::StoreOptions;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use tokio::runtime::{Builder, Runtime};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::SnapshotError;
+use super::open::{self, Place};
 
-/// Bytes sent at once.
+/// Bytes sent or read at once.
 const PART_BYTES: usize = 8 << 20;
 
 /// A store of files, named by paths such as `segments/shard=0/…`.
@@ -31,23 +35,23 @@ pub struct Put {
 }
 
 impl Store {
-    /// Opens a store by its URL: `file://FOLDER`, which is there.
+    /// Opens a store by its URL: `file://FOLDER`, which is there, or `s3://BUCKET/PREFIX`, which is asked nothing yet.
     ///
     /// # Errors
-    /// A scheme this build does not know, or a folder that is not there.
-    pub fn open(url: &str) -> Result<Self, SnapshotError> {
-        let local =
-            LocalFileSystem::new_with_prefix(folder(url)?).map_err(|error| cannot_open(url, &error))?;
-        Self::over(Arc::new(local.with_fsync(true).with_automatic_cleanup(true)), url)
+    /// A scheme this build does not know, options that are none, or a folder that is not there.
+    pub fn open(url: &str, options: &StoreOptions) -> Result<Self, SnapshotError> {
+        Self::over(open::open(url, options)?, url)
     }
 
     /// As [`Store::open`], making the folder if it is not there.
     ///
     /// # Errors
-    /// A scheme this build does not know, or a folder that cannot be made.
-    pub fn create(url: &str) -> Result<Self, SnapshotError> {
-        std::fs::create_dir_all(folder(url)?).map_err(|error| cannot_open(url, &error))?;
-        Self::open(url)
+    /// A scheme this build does not know, options that are none, or a folder that cannot be made.
+    pub fn create(url: &str, options: &StoreOptions) -> Result<Self, SnapshotError> {
+        if let Place::Folder(folder) = Place::of(url)? {
+            std::fs::create_dir_all(folder).map_err(|error| cannot_open(url, &error))?;
+        }
+        Self::open(url, options)
     }
 
     /// A store over any other.
@@ -55,8 +59,8 @@ impl Store {
     /// # Errors
     /// The system refusing what a runtime needs.
     pub fn over(inner: Arc<dyn ObjectStore>, url: &str) -> Result<Self, SnapshotError> {
-        let runtime = Builder::new_current_thread().build().map_err(|error| cannot_open(url, &error))?;
-        Ok(Self { inner, runtime, url: url.to_owned() })
+        let runtime = Builder::new_current_thread().enable_all().build();
+        Ok(Self { inner, runtime: runtime.map_err(|error| cannot_open(url, &error))?, url: url.to_owned() })
     }
 
     /// Its URL.
@@ -64,11 +68,25 @@ impl Store {
         &self.url
     }
 
+    /// Whether asking costs next to nothing.
+    pub fn is_local(&self) -> bool {
+        matches!(Place::of(&self.url), Ok(Place::Folder(_)))
+    }
+
     fn failed(&self, doing: &str, path: &str, error: &object_store::Error) -> SnapshotError {
         SnapshotError::Store {
             what: format!("cannot {doing} \"{path}\" in {}", self.url),
             cause: error.to_string(),
+            advice: advice(&self.url, error),
         }
+    }
+
+    /// As [`Store::failed`], for files that a manifest names: one that is not there is not the store's fault.
+    fn unread(&self, path: &str, error: &object_store::Error) -> SnapshotError {
+        if matches!(error, object_store::Error::NotFound { .. }) {
+            return SnapshotError::Broken { path: path.to_owned(), what: "is missing".to_owned() };
+        }
+        self.failed("read", path, error)
     }
 
     /// Writes a file as a whole: it is there complete or not at all.
@@ -79,6 +97,25 @@ impl Store {
         let put = Put { bytes: bytes.len() as u64, checksum: checksum(&bytes) };
         let result = self.runtime.block_on(self.inner.put(&Path::from(path), bytes.into()));
         result.map(|_| put).map_err(|error| self.failed("write", path, &error))
+    }
+
+    /// Writes a file that nobody else has written: `None` if another one has that name. One that is the same to the byte
+    /// counts as written: a request whose reply was lost is made again.
+    ///
+    /// # Errors
+    /// The store refusing.
+    pub fn put_new(&self, path: &str, bytes: Vec<u8>) -> Result<Option<Put>, SnapshotError> {
+        let put = Put { bytes: bytes.len() as u64, checksum: checksum(&bytes) };
+        let payload = PutPayload::from(bytes);
+        let result =
+            self.runtime.block_on(self.inner.put_opts(&Path::from(path), payload, PutMode::Create.into()));
+        match result {
+            Ok(_) => Ok(Some(put)),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(Some(put).filter(|put| self.get(path).is_ok_and(|there| checksum(&there) == put.checksum)))
+            }
+            Err(error) => Err(self.failed("write", path, &error)),
+        }
     }
 
     /// Writes a file as it comes: it is there complete, once `write` has returned without an error, or not at all.
@@ -98,21 +135,24 @@ impl Store {
             waiting: Vec::with_capacity(PART_BYTES),
             hash: Xxh3Default::new(),
             bytes: 0,
+            failure: None,
         };
         let written = write(&mut upload);
-        let sent = upload.send();
-        let Upload { upload: mut begun, hash, bytes, .. } = upload;
-        let done = match (written, sent) {
-            (Ok(()), Ok(())) => self.runtime.block_on(begun.complete()).map(drop),
-            (Ok(()), Err(error)) => Err(error),
-            (Err(error), _) => {
-                // What is left behind is no file; the first error is the one to tell.
-                let _ = self.runtime.block_on(begun.abort());
-                return Err(error);
+        let done = match (upload.failure.take(), written) {
+            // What the writer made of it does not say what to do.
+            (Some(refused), _) => Err(self.failed("write", path, &refused).into()),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => {
+                let done = upload.send().and_then(|()| self.runtime.block_on(upload.upload.complete()));
+                done.map_err(|error| self.failed("write", path, &error).into())
             }
         };
-        done.map_err(|error| self.failed("write", path, &error))?;
-        Ok(Put { bytes, checksum: format!("{:032x}", hash.digest128()) })
+        if let Err(error) = done {
+            // What is left behind is no file; the first error is the one to tell.
+            let _ = self.runtime.block_on(upload.upload.abort());
+            return Err(error);
+        }
+        Ok(Put { bytes: upload.bytes, checksum: format!("{:032x}", upload.hash.digest128()) })
     }
 
     /// Reads a file.
@@ -124,7 +164,37 @@ impl Store {
             let found = self.inner.get(&Path::from(path)).await?;
             found.bytes().await
         });
-        bytes.map(Vec::from).map_err(|error| self.failed("read", path, &error))
+        bytes.map(Vec::from).map_err(|error| self.unread(path, &error))
+    }
+
+    /// Length of a file.
+    ///
+    /// # Errors
+    /// A file that is not there, or the store refusing.
+    pub fn size(&self, path: &str) -> Result<u64, SnapshotError> {
+        let found = self.runtime.block_on(self.inner.head(&Path::from(path)));
+        found.map(|found| found.size).map_err(|error| self.unread(path, &error))
+    }
+
+    /// Reads a part of a file, in requests of bounded size.
+    ///
+    /// # Errors
+    /// A file that is not there or shorter, or the store refusing.
+    pub fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, SnapshotError> {
+        let mut whole = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
+        let mut from = range.start;
+        while from < range.end {
+            let to = range.end.min(from + PART_BYTES as u64);
+            let part = self.runtime.block_on(self.inner.get_range(&Path::from(path), from..to));
+            let part = part.map_err(|error| self.unread(path, &error))?;
+            if part.len() as u64 != to - from {
+                let what = format!("ends before byte {to}");
+                return Err(SnapshotError::Broken { path: path.to_owned(), what });
+            }
+            whole.extend_from_slice(&part);
+            from = to;
+        }
+        Ok(whole.into())
     }
 
     /// Names of the folders in a folder, ascending; empty if it is not there.
@@ -165,15 +235,85 @@ impl Store {
             Err(error) => Err(self.failed("remove", path, &error)),
         }
     }
+
+    /// Removes what processes that were killed have begun to write into a folder, in a local store: nobody else sees it.
+    ///
+    /// # Errors
+    /// The system refusing.
+    pub fn sweep(&self, path: &str) -> Result<(), SnapshotError> {
+        let Ok(Place::Folder(root)) = Place::of(&self.url) else { return Ok(()) };
+        let folder = std::path::Path::new(root).join(path);
+        let failed = |error: io::Error| SnapshotError::Store {
+            what: format!("cannot remove what is left in {}", folder.display()),
+            advice: io_advice(&error).to_owned(),
+            cause: error.to_string(),
+        };
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            // As object_store names a file that is being written: `NAME#7`.
+            let begun = name.to_str().and_then(|name| name.rsplit_once('#'));
+            if begun
+                .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+            {
+                std::fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
 }
 
-fn cannot_open(url: &str, error: &dyn std::fmt::Display) -> SnapshotError {
-    SnapshotError::Store { what: format!("cannot open \"{url}\""), cause: error.to_string() }
+pub(super) fn cannot_open(url: &str, error: &(dyn Error + 'static)) -> SnapshotError {
+    let io = error.downcast_ref::<io::Error>().map(|error| io_advice(error).to_owned());
+    let store = || error.downcast_ref::<object_store::Error>().map(|error| advice(url, error));
+    SnapshotError::Store {
+        what: format!("cannot open \"{url}\""),
+        cause: error.to_string(),
+        advice: io.or_else(store).unwrap_or_else(|| CHECK.to_owned()),
+    }
 }
 
-fn folder(url: &str) -> Result<&str, SnapshotError> {
-    let folder = url.split_once("://").filter(|(scheme, _)| *scheme == "file").map(|(_, folder)| folder);
-    folder.ok_or_else(|| cannot_open(url, &"this build knows file://FOLDER only"))
+const CHECK: &str = "check that the store is there, writable and not full";
+
+/// What to do about an error.
+fn advice(url: &str, error: &object_store::Error) -> String {
+    let io = io_error(error);
+    let local = matches!(Place::of(url), Ok(Place::Folder(_)));
+    match (error, io) {
+        (object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }, _)
+            if !local =>
+        {
+            "check the credentials (AWS_ACCESS_KEY_ID and its like, or [snapshots.options]) and what they may do".into()
+        }
+        (object_store::Error::NotFound { .. }, _) if !local => "check that the bucket is there".into(),
+        // Lists report it in the server's words alone.
+        _ if !local && error.to_string().contains("NoSuchBucket") => "check that the bucket is there".into(),
+        (_, Some(error)) if local => io_advice(error).into(),
+        _ => CHECK.into(),
+    }
+}
+
+/// What the system said, if it was the system.
+fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => Some(error),
+        None => io_error(error.source()?),
+    }
+}
+
+fn io_advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        // ENOSPC, EFBIG, EDQUOT
+        Some(28 | 27 | 122) => "free space there, or name another snapshots.store",
+        // EPERM, EACCES, EROFS
+        Some(1 | 13 | 30) => "make the folder writable for the user that runs Freshet",
+        _ => CHECK,
+    }
 }
 
 /// The checksum of some bytes.
@@ -188,6 +328,7 @@ pub struct Upload<'a> {
     waiting: Vec<u8>,
     hash: Xxh3Default,
     bytes: u64,
+    failure: Option<object_store::Error>,
 }
 
 impl Upload<'_> {
@@ -201,14 +342,20 @@ impl Upload<'_> {
 }
 
 impl Write for Upload<'_> {
+    /// Takes what fills a part: some stores want all of one size.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hash.update(bytes);
-        self.bytes += bytes.len() as u64;
-        self.waiting.extend_from_slice(bytes);
-        if self.waiting.len() >= PART_BYTES {
-            self.send().map_err(io::Error::other)?;
+        let taken = bytes.len().min(PART_BYTES - self.waiting.len());
+        self.hash.update(&bytes[..taken]);
+        self.bytes += taken as u64;
+        self.waiting.extend_from_slice(&bytes[..taken]);
+        if self.waiting.len() == PART_BYTES
+            && let Err(error) = self.send()
+        {
+            let told = io::Error::other(error.to_string());
+            self.failure = Some(error);
+            return Err(told);
         }
-        Ok(bytes.len())
+        Ok(taken)
     }
 
     /// Parts are sent when they are full.

@@ -17,7 +17,7 @@ use super::manifest::{
     FORMAT, FileEntry, Identity, IndexEntry, Manifest, SEGMENTS, SNAPSHOTS, SegmentEntry, name,
 };
 use super::store::{Put, Store};
-use super::{SnapshotError, load};
+use super::{Claim, SnapshotError, load};
 use crate::crash;
 use crate::index::Time;
 use crate::index::segment::SegmentSpec;
@@ -49,25 +49,31 @@ pub struct Writer {
     spec: Arc<SegmentSpec>,
     identity: Identity,
     retention: Retention,
-    /// Tells this run's files from those of others.
-    run: String,
+    /// Whose files are whose.
+    claim: Claim,
     /// Segments that are in the store, by shard and number.
     written: BTreeMap<(u32, u64), SegmentEntry>,
+    /// Whether the last attempt to remove old files failed: told once.
+    cleaning_failed: bool,
 }
 
 impl Writer {
-    /// A writer. `run` is a name that no run before had; `unchanged` are segments of the store that the
-    /// shards were restored from.
+    /// A writer. `unchanged` are segments of the store that the shards were restored from.
     pub fn new(
         store: Arc<Store>,
         spec: Arc<SegmentSpec>,
         identity: Identity,
         retention: Retention,
-        run: String,
+        claim: Claim,
         unchanged: Vec<SegmentEntry>,
     ) -> Self {
         let written = unchanged.into_iter().map(|entry| ((entry.shard, entry.number), entry)).collect();
-        Self { store, spec, identity, retention, run, written }
+        Self { store, spec, identity, retention, claim, written, cleaning_failed: false }
+    }
+
+    /// Where it writes.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Writes a snapshot, and removes what no snapshot needs any more.
@@ -76,6 +82,7 @@ impl Writer {
     /// The store refusing: what is there already stays as it is.
     pub fn write(&mut self, cut: Cut) -> Result<Manifest, SnapshotError> {
         crash::point("snapshot.begin");
+        self.claim.check(&self.store)?;
         let id = name(cut.tick);
         let mut segments = Vec::new();
         let mut removed = Removed::default();
@@ -91,12 +98,15 @@ impl Writer {
         crash::point("snapshot.removed");
         let path = format!("{SNAPSHOTS}/{id}/removed.parquet");
         let bytes = removed.table().map_err(|source| SnapshotError::Table { path: path.clone(), source })?;
-        let removed = entry(path.clone(), self.store.put(&path, bytes)?);
+        let put = self.store.put_new(&path, bytes)?.ok_or_else(|| self.taken(&id))?;
+        let removed = entry(path, put);
         let manifest = Manifest {
             format: FORMAT,
             id: id.clone(),
             tick: cut.tick,
             written_by: format!("freshet {}", env!("CARGO_PKG_VERSION")),
+            pipeline: self.claim.pipeline().to_owned(),
+            run: self.claim.run().to_owned(),
             identity: self.identity.clone(),
             offsets: cut.offsets,
             documents,
@@ -109,14 +119,32 @@ impl Writer {
         })?;
         text.push(b'\n');
         crash::point("snapshot.manifest");
-        self.store.put(&Manifest::path(&id), text)?;
+        // Once more: the segments may have taken long.
+        self.claim.check(&self.store)?;
+        if self.store.put_new(&Manifest::path(&id), text)?.is_none() {
+            return Err(self.taken(&id));
+        }
         crash::point("snapshot.manifest.written");
         self.written = manifest.segments.iter().map(|s| ((s.shard, s.number), s.clone())).collect();
-        if let Err(error) = self.clean() {
-            tracing::warn!(%error, "old snapshots are not removed");
+        match self.clean() {
+            Ok(()) => self.cleaning_failed = false,
+            Err(error) if !self.cleaning_failed => {
+                self.cleaning_failed = true;
+                tracing::warn!(%error, "old snapshots are not removed; tried again after each snapshot");
+            }
+            Err(_) => {}
         }
         crash::point("snapshot.cleaned");
         Ok(manifest)
+    }
+
+    fn taken(&self, id: &str) -> SnapshotError {
+        let other = load::manifest(&self.store, id).ok();
+        let (pipeline, run) = other.map_or_else(
+            || (self.claim.pipeline().to_owned(), "unknown".to_owned()),
+            |other| (other.pipeline, other.run),
+        );
+        SnapshotError::Taken { id: id.to_owned(), pipeline, run }
     }
 
     /// Writes a segment, unless it is there.
@@ -125,7 +153,7 @@ impl Writer {
             return Ok(entry.clone());
         }
         crash::point("snapshot.segment");
-        let stem = format!("{SEGMENTS}/shard={shard}/{:012}-{}", part.number, self.run);
+        let stem = format!("{SEGMENTS}/shard={shard}/{:012}-{}", part.number, self.claim.run());
         let path = format!("{stem}.parquet");
         let about = [("freshet.shard".to_owned(), shard.to_string())];
         let failed = |source| SnapshotError::Table { path: path.clone(), source };
@@ -152,22 +180,31 @@ impl Writer {
         Ok(entry)
     }
 
-    /// Removes snapshots that are too old, and files of segments that none names. Manifests go first: a snapshot that is
-    /// there is whole.
+    /// Removes snapshots that are too old, those that never became whole, and files of segments that none names.
+    /// Manifests go first: a snapshot that is there is whole. Nothing is removed unless all manifests are known.
     fn clean(&self) -> Result<(), SnapshotError> {
-        let manifests = load::manifests(&self.store)?;
-        let newest = manifests.last().map_or(0, |manifest| manifest.tick);
+        self.claim.check(&self.store)?;
+        let all = load::manifests(&self.store)?;
+        let whole: Vec<&Manifest> = all.iter().filter_map(|(_, manifest)| manifest.as_ref()).collect();
+        let newest = whole.last().map_or(0, |manifest| manifest.tick);
         let limit =
             newest.saturating_sub(u64::try_from(self.retention.keep_for.as_millis()).unwrap_or(u64::MAX));
-        let kept_from = manifests.len().saturating_sub(self.retention.keep.max(1));
-        let (old, kept): (Vec<_>, Vec<_>) = manifests
-            .iter()
-            .enumerate()
-            .partition(|(place, manifest)| *place < kept_from && manifest.tick < limit);
+        let kept_from = whole.len().saturating_sub(self.retention.keep.max(1));
+        let is_old = |place: usize, manifest: &Manifest| place < kept_from && manifest.tick < limit;
+        let (old, kept): (Vec<_>, Vec<_>) =
+            whole.iter().enumerate().partition(|(place, manifest)| is_old(*place, manifest));
         for (_, manifest) in old {
             crash::point("snapshot.clean");
             self.store.delete(&Manifest::path(&manifest.id))?;
             self.store.delete(&manifest.removed.path)?;
+        }
+        let torn = all.iter().filter(|(_, manifest)| manifest.is_none());
+        for (id, _) in torn {
+            let folder = format!("{SNAPSHOTS}/{id}");
+            for path in self.store.files(&folder)? {
+                self.store.delete(&path)?;
+            }
+            self.store.sweep(&folder)?;
         }
         let mut named: BTreeSet<&str> =
             kept.iter().flat_map(|(_, manifest)| manifest.files()).map(|file| file.path.as_str()).collect();
@@ -177,11 +214,13 @@ impl Writer {
             indexes.chain(std::iter::once(segment.table.path.as_str()))
         }));
         for folder in self.store.folders(SEGMENTS)? {
-            for path in self.store.files(&format!("{SEGMENTS}/{folder}"))? {
+            let folder = format!("{SEGMENTS}/{folder}");
+            for path in self.store.files(&folder)? {
                 if !named.contains(path.as_str()) {
                     self.store.delete(&path)?;
                 }
             }
+            self.store.sweep(&folder)?;
         }
         Ok(())
     }

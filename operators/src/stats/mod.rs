@@ -22,7 +22,6 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::Operator;
-use timely::dataflow::operators::vec::ToStream;
 
 use crate::index::Time;
 use crate::message::{Statistic, StatisticAsk, StatisticReply};
@@ -33,10 +32,9 @@ pub type StatisticsTrace = TraceAgent<KeySpine<Statistic, Time, isize>>;
 /// Arranges the statistics, which begin with those of `restored`. The stream's frontier is that of all indexes: what it has passed can be queried.
 pub fn statistics<'scope>(
     changes: StreamVec<'scope, Time, (Statistic, Time, isize)>,
-    restored: Vec<(Statistic, isize)>,
+    restored: StreamVec<'scope, Time, (Statistic, Time, isize)>,
 ) -> (StatisticsTrace, StreamVec<'scope, Time, ()>) {
-    let restored = restored.into_iter().map(|(statistic, count)| (statistic, 0, count));
-    let changes = changes.clone().concat(restored.to_stream(changes.scope()));
+    let changes = changes.concat(restored);
     let Arranged { stream, trace } = changes.as_collection().arrange_by_self_named("Statistics");
     let applied = stream.unary(Pipeline, "Applied", |_, _| {
         move |input,

@@ -24,7 +24,6 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator;
-use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::operators::{Capability, Concat};
 
 use crate::index::Time;
@@ -33,20 +32,19 @@ use crate::message::{DocumentDelta, DocumentRecord};
 /// Splits a text into chunks: byte ranges, in order, never empty as a list.
 pub type SplitText = Rc<dyn Fn(&str) -> Vec<(usize, usize)>>;
 
-type Upsert = (String, Option<DocumentState>, Time);
+/// What a document is from a time on: `None` if it is gone.
+pub type Upsert = (String, Option<DocumentState>, Time);
 type Update = ((String, DocumentState), Time, isize);
 
-/// Turns documents into the exact changes of the collection of documents, which begins with those of `restored`.
+/// Turns documents into the exact changes of the collection of documents, which begins with those of `restored`, at time 0.
 pub fn upsert<'scope>(
     documents: StreamVec<'scope, Time, DocumentRecord>,
     split: SplitText,
-    restored: Vec<(String, DocumentState)>,
+    restored: StreamVec<'scope, Time, Upsert>,
 ) -> StreamVec<'scope, Time, DocumentDelta> {
-    let scope = documents.scope();
     let (bodies, upserts) = latest(documents, split);
     // At time 0, which no record has: they are there before the first one, and leave no change.
-    let restored = restored.into_iter().map(|(id, state)| (id, Some(state), 0));
-    let upserts = upserts.concat(restored.to_stream(scope));
+    let upserts = upserts.concat(restored);
     let arranged = arrange_from_upsert::<
         ValBuilder<String, DocumentState, Time, isize>,
         ValSpine<String, DocumentState, Time, isize>,

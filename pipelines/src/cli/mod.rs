@@ -46,7 +46,7 @@ enum Command {
     /// List and fetch models.
     #[command(subcommand, after_help = "Example: freshet models pull all-MiniLM-L6-v2")]
     Models(models::ModelsCommand),
-    /// List, verify and compare snapshots, and print SQL for them.
+    /// List, verify and compare snapshots, ask for one, and print SQL for them.
     #[command(subcommand)]
     Snapshots(snapshots::SnapshotsCommand),
     /// Check a configuration: all problems at once, each with its key.

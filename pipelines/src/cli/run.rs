@@ -45,6 +45,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?;
     let control = Arc::new(Control::default());
     stop_on_signal(&control)?;
+    cut_on_signal(&control)?;
     let progress = Arc::new(Progress::default());
     let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
     let shown = show(&progress, &control, until);
@@ -69,6 +70,26 @@ fn stop_on_signal(control: &Arc<Control>) -> Result<(), Failure> {
         }
     };
     ctrlc::set_handler(handler).map_err(|error| Failure::Run(with_causes(&error)))
+}
+
+/// SIGUSR1 asks for a snapshot at once; its name is told when it is whole.
+fn cut_on_signal(control: &Arc<Control>) -> Result<(), Failure> {
+    let control = Arc::clone(control);
+    let failed = |error: std::io::Error| Failure::Run(with_causes(&error));
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1]).map_err(failed)?;
+    let tell = move || {
+        // Ends with the process.
+        for _ in signals.forever() {
+            match control.cut_now().recv() {
+                Ok(Ok(manifest)) => {
+                    eprintln!("snapshot {} written, {} documents", manifest.id, manifest.documents)
+                }
+                Ok(Err(problem)) => eprintln!("no snapshot: {problem}"),
+                Err(_) => eprintln!("no snapshot: the run ends"),
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(tell).map(drop).map_err(failed)
 }
 
 const REFRESH: Duration = Duration::from_millis(100);

@@ -1,10 +1,15 @@
 //! `freshet snapshots`
 
+use std::time::{Duration, Instant};
+
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
-use freshet_operators::snapshot::{self, Manifest, SnapshotError, Store};
+use freshet_operators::snapshot::{self, Manifest, Request, SnapshotError, Store};
 
 use super::{ConfigArgs, Failure};
+
+/// Time between two looks at the store while a snapshot is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What to do with snapshots.
 #[derive(Subcommand)]
@@ -20,6 +25,15 @@ pub(crate) enum SnapshotsCommand {
         after_help = "Example: freshet snapshots sql --config config/files.toml | duckdb -init /dev/stdin"
     )]
     Sql(One),
+    /// Have the running pipeline make a snapshot now, wherever it runs, and wait until it is whole.
+    #[command(after_help = "Example: freshet snapshots cut --config config/files.toml --wait 60s")]
+    Cut {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// How long to wait, such as 60s or 5m.
+        #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+        wait: Duration,
+    },
     /// Show which documents came, changed and left between two snapshots.
     #[command(after_help = "Example: freshet snapshots diff 20261121T090000.000Z 20261121T100000.000Z")]
     Diff {
@@ -58,7 +72,8 @@ fn failed(error: &SnapshotError) -> Failure {
 fn store(config: &ConfigArgs) -> Result<Store, Failure> {
     let snapshots = config.load()?.snapshots;
     let missing = || Failure::Usage(format!("{} has no [snapshots]", config.config.display()));
-    Store::open(&snapshots.ok_or_else(missing)?.store).map_err(|error| failed(&error))
+    let snapshots = snapshots.ok_or_else(missing)?;
+    Store::open(&snapshots.store, &snapshots.options).map_err(|error| failed(&error))
 }
 
 /// Manifests of the whole snapshots, oldest first, and names of the others.
@@ -111,6 +126,11 @@ pub(crate) fn snapshots(command: &SnapshotsCommand) -> Result<(), Failure> {
             let store = store(config)?;
             println!("{}", snapshot::view(store.url(), &one(&store, id.as_ref())?));
         }
+        SnapshotsCommand::Cut { config, wait } => {
+            let manifest = cut(&store(config)?, *wait)?;
+            println!("{}", table(std::slice::from_ref(&manifest)));
+            println!("cut at tick {}", manifest.tick);
+        }
         SnapshotsCommand::Diff { from, to, config } => diff(&store(config)?, from, to)?,
     }
     Ok(())
@@ -133,6 +153,32 @@ fn table(manifests: &[Manifest]) -> Table {
         ]);
     }
     table
+}
+
+/// Puts a request into the store, and waits for the snapshot that answers it.
+fn cut(store: &Store, wait: Duration) -> Result<Manifest, Failure> {
+    let newest =
+        |store: &Store| snapshot::list(store).map(|mut ids| ids.pop()).map_err(|error| failed(&error));
+    let before = newest(store)?;
+    let request = Request::put(store).map_err(|error| failed(&error))?;
+    let until = Instant::now() + wait;
+    while request.waits(store).map_err(|error| failed(&error))? {
+        if Instant::now() >= until {
+            request.take_back(store).map_err(|error| failed(&error))?;
+            let waited = humantime::format_duration(wait);
+            return Err(Failure::Run(format!(
+                "no snapshot came within {waited}: no pipeline seems to run on {}; its log says if one runs and cannot \
+                 write",
+                store.url()
+            )));
+        }
+        std::thread::park_timeout(LOOK_AGAIN);
+    }
+    // The pipeline removes a request once the snapshot is whole.
+    match newest(store)?.filter(|id| Some(id) > before.as_ref()) {
+        Some(id) => snapshot::manifest(store, &id).map_err(|error| failed(&error)),
+        None => Err(Failure::Run("the request was removed, and no snapshot came".to_owned())),
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "the result of the command")]

@@ -209,6 +209,19 @@ impl DenseRows {
         Err(IndexError::Field { field: spec.name.clone(), what })
     }
 
+    /// All rows of a head, sealed. Rows that are only scanned stay where they are.
+    ///
+    /// # Errors
+    /// FAISS failing.
+    pub fn seal_whole(self) -> Result<Self, IndexError> {
+        let near = Self::factory(&self.spec)?.of_rows(self.len());
+        if near.is_none() {
+            return Ok(Self { sealed: true, ..self });
+        }
+        let picks: Vec<Pick> = (0..self.len() as Row).map(|row| Pick { from: 0, row }).collect();
+        Self::seal(&self.spec, &[&self], &picks)
+    }
+
     /// Whether there is an approximate index, which takes long to build.
     pub fn has_near(&self) -> bool {
         self.near.is_some()

@@ -54,6 +54,11 @@ impl Marks {
         self.deaths.push_back((time, version));
     }
 
+    /// The versions that live.
+    pub fn living(&self) -> &Bits {
+        &self.live
+    }
+
     /// No time before `since` will be asked for: whoever died until then is forgotten.
     pub fn forget(&mut self, since: Time) {
         let gone = self.deaths.partition_point(|(died, _)| *died <= since);

@@ -4,9 +4,12 @@ use super::{
     AnyVector, FieldRows, NewVersion, Segment, SegmentField, SegmentSpec, Source, Version, Versions,
 };
 use super::{Layout, Marks};
+use freshet_schemas::VectorKind;
+
 use crate::index::dense::DenseRows;
 use crate::index::payload::PayloadIndex;
 use crate::index::rows::{Pick, ROWS_MAX, RowIndex};
+use crate::index::sparse::Gathered;
 use crate::index::{FieldSpec, IndexError, RowVector, Time, check};
 
 /// The order of the versions of a segment.
@@ -44,6 +47,8 @@ struct Field {
 enum Rows {
     /// To be sealed.
     Head(FieldRows),
+    /// To be sealed in the order in which they come.
+    Sparse(Gathered),
     /// Built long ago; the vectors that come must be its rows.
     Built(DenseRows),
 }
@@ -72,6 +77,9 @@ impl Segment {
         let field = |(spec, built): (&FieldSpec, Option<DenseRows>)| {
             let rows = match built {
                 Some(built) => Rows::Built(built),
+                None if spec.kind == VectorKind::Sparse && order == Order::Id => {
+                    Rows::Sparse(Gathered::new(spec))
+                }
                 None => Rows::Head(FieldRows::head(spec)?),
             };
             Ok(Field { layout: Layout::default(), rows })
@@ -114,6 +122,10 @@ impl Restore {
                 .map_err(misfit)?;
                 match &mut field.rows {
                     Rows::Head(rows) => rows.push(vector)?,
+                    Rows::Sparse(rows) => match vector {
+                        AnyVector::Sparse(vector) => rows.push(vector)?,
+                        AnyVector::Row(_) => return Err(misfit("is not sparse, field is".into())),
+                    },
                     Rows::Built(rows) => {
                         let row = field.layout.len() + number;
                         if !is_row(rows, row, vector) {
@@ -149,6 +161,8 @@ impl Restore {
         let mut fields = Vec::with_capacity(grown.len());
         for (Field { layout, rows }, spec) in grown.into_iter().zip(&spec.fields) {
             let rows = match rows {
+                Rows::Sparse(rows) => FieldRows::Sparse(rows.seal()),
+                Rows::Head(FieldRows::Dense(rows)) => FieldRows::Dense(rows.seal_whole()?),
                 Rows::Head(head) => FieldRows::seal(spec, &[&head], &picks(head.len()))?,
                 Rows::Built(rows) if rows.len() == layout.len() => FieldRows::Dense(rows),
                 Rows::Built(rows) => {

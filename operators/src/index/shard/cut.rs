@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Builder, HeadLimit, Part, Shard};
+use crate::index::bits::Bits;
 use crate::index::segment::{Marks, Segment, SegmentSpec, Version};
 use crate::index::{IndexError, Time};
 
@@ -89,11 +90,8 @@ impl Shard {
         Ok(shard)
     }
 
-    /// Calls with the segment and the number of each living version.
-    pub fn each_living(&self, mut each: impl FnMut(&Segment, Version)) {
-        for part in &self.parts {
-            let living = (0..part.marks.len() as Version).filter(|&version| part.marks.lives(version));
-            living.for_each(|version| each(&part.segment, version));
-        }
+    /// Its segments, each with the versions that live in it.
+    pub fn all_living(&self) -> impl Iterator<Item = (Arc<Segment>, Bits)> + '_ {
+        self.parts.iter().map(|part| (Arc::clone(&part.segment), part.marks.living().clone()))
     }
 }

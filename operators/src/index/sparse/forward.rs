@@ -69,6 +69,11 @@ pub(super) struct Forward {
 }
 
 impl Forward {
+    /// Gives the terms other numbers: of number `n` the one at place `n`.
+    pub(super) fn renumber(&mut self, numbers: &[u32]) {
+        self.terms.iter_mut().for_each(|term| *term = numbers[*term as usize]);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }

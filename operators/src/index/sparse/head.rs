@@ -32,7 +32,7 @@ pub(super) struct Head {
 }
 
 /// Terms are hashes or small numbers: spreads the latter (Fibonacci hashing).
-fn hash(term: u64) -> u64 {
+pub(super) fn hash(term: u64) -> u64 {
     term.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32)
 }
 

@@ -13,6 +13,7 @@
 
 mod cursor;
 mod forward;
+mod gathered;
 mod head;
 mod levels;
 mod pack;
@@ -28,6 +29,7 @@ use super::bits::Bits;
 use super::check;
 use super::rows::{Found, Pick, ROWS_MAX, Row, RowHit, RowIndex, RowSet, Search, best};
 use super::{FieldSpec, IndexError, Probe};
+pub use gathered::Gathered;
 use head::Head;
 use sealed::Sealed;
 use weigh::Weighing;

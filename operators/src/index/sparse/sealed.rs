@@ -105,6 +105,23 @@ impl Sealed {
         sealed
     }
 
+    /// Rows whose terms, each of which some row has, are numbered in any order.
+    pub(super) fn of(scoring: Scoring, mut forward: Forward, came: Vec<u64>) -> Self {
+        let mut order: Vec<(u64, u32)> = came.into_iter().zip(0..).collect();
+        order.sort_unstable();
+        let mut numbers = vec![0; order.len()];
+        for (number, &(_, before)) in (0..).zip(&order) {
+            numbers[before as usize] = number;
+        }
+        let terms: Vec<u64> = order.into_iter().map(|(term, _)| term).collect();
+        // Terms of a row ascend by value, and so do their new numbers.
+        forward.renumber(&numbers);
+        forward.shrink();
+        let mut sealed = Self { forward, terms, positive: true, ..Self::default() };
+        sealed.invert(scoring);
+        sealed
+    }
+
     /// Makes the lists of the rows.
     fn invert(&mut self, scoring: Scoring) {
         let rows = self.forward.len();

@@ -15,6 +15,7 @@
 
 mod read;
 mod schema;
+mod source;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -26,6 +27,7 @@ use arrow::error::ArrowError;
 use parquet::errors::ParquetError;
 
 pub use read::{Table, read};
+pub use source::Source;
 pub use write::{Written, indexes, write};
 
 use crate::index::IndexError;

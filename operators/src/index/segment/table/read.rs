@@ -9,13 +9,15 @@ use arrow::datatypes::ArrowPrimitiveType;
 use arrow::datatypes::{Float32Type, Int8Type, Int32Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use freshet_schemas::{SparseVector, VectorKind};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::reader::ChunkReader;
 use serde::de::IgnoredAny;
 
 use super::schema::{self, Columns};
+use super::source::{self, Source, Window};
 use super::{TableError, guarded};
 use crate::index::segment::{AnyVector, NewVersion, Order, Restore, Restored, Segment, SegmentSpec};
 use crate::index::{FieldSpec, RowVector, Time, TokenMatrix};
@@ -40,20 +42,21 @@ pub struct Table {
 ///
 /// # Errors
 /// Bytes that are torn, or a table or an index of another segment.
-pub fn read<R: ChunkReader + 'static>(
-    from: R,
+pub fn read<S: Source>(
+    mut from: S,
     spec: &SegmentSpec,
     indexes: Vec<(usize, Vec<u8>)>,
 ) -> Result<Table, TableError> {
     let columns = Columns::of(spec);
-    let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(from))?;
-    let (order, about) = metadata(builder.metadata(), spec)?;
+    let read = source::metadata(&mut from)?;
+    let (order, about) = metadata(&read, spec)?;
+    let footer = guarded(|| ArrowReaderMetadata::try_new(read, ArrowReaderOptions::new()))?;
     let mut roots = Vec::with_capacity(columns.read);
     for wanted in &columns.schema.fields()[..columns.read] {
         let wrong = |what| TableError::Column { column: wanted.name().clone(), what };
-        let Some((root, found)) = builder.schema().fields().find(wanted.name()) else {
+        let Some((root, found)) = footer.schema().fields().find(wanted.name()) else {
             let found: Vec<&str> =
-                builder.schema().fields().iter().map(|field| field.name().as_str()).collect();
+                footer.schema().fields().iter().map(|field| field.name().as_str()).collect();
             return Err(wrong(format!("is missing, there are \"{}\"", found.join("\", \""))));
         };
         if found.data_type() != wanted.data_type() {
@@ -62,8 +65,8 @@ pub fn read<R: ChunkReader + 'static>(
         }
         roots.push(root);
     }
-    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let batch_rows = batch_rows(builder.metadata());
+    let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
+    let batch_rows = batch_rows(footer.metadata());
     let mut rows = Rows {
         columns: &columns,
         fields: &spec.fields,
@@ -71,12 +74,16 @@ pub fn read<R: ChunkReader + 'static>(
         open: None,
         row: 0,
     };
-    let mut reader = guarded(|| builder.with_projection(mask).with_batch_size(batch_rows).build())?;
-    while let Some(batch) = guarded(|| reader.next().transpose().map_err(ParquetError::from))? {
-        rows.batch(&batch)?;
+    let mut from_byte = 0;
+    for group in 0..footer.metadata().num_row_groups() {
+        let window = Window::read(&mut from, footer.metadata(), group, &mut from_byte)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(window, footer.clone());
+        let builder = builder.with_row_groups(vec![group]).with_projection(mask.clone());
+        let mut reader = guarded(|| builder.with_batch_size(batch_rows).build())?;
+        while let Some(batch) = guarded(|| reader.next().transpose().map_err(ParquetError::from))? {
+            rows.batch(&batch)?;
+        }
     }
-    // Sealing takes memory of its own.
-    drop(reader);
     rows.close()?;
     Ok(Table { restored: rows.restore.finish()?, about })
 }
