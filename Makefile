@@ -20,8 +20,9 @@ test: ## runs every test, against a Kafka broker of its own unless KAFKA_BOOTSTR
 crash-test: ## kills the pipeline 200 times on files and on Kafka, and checks every answer; KILLS=N, FRESHET_CRASH_SEED=N
 	@FRESHET_CRASH_KILLS=$${KILLS:-200} scripts/test.sh -p freshet --test crash -- --nocapture
 
-bench: setup ## measures the indexes against FAISS, tantivy and the machine's limits; a table in target/bench/bench.md
-	cargo run --locked --release -p freshet-bench -- $(BENCH)
+bench: setup ## measures against FAISS, tantivy, fastembed and the machine's limits; a table in target/bench/bench.md
+	@scripts/setup.sh fastembed
+	FRESHET_FASTEMBED=$$PWD/vendor/fastembed/bin/python cargo run --locked --release -p freshet-bench -- $(BENCH)
 
 lint: setup ## checks formatting, clippy, documentation and shell scripts
 	cargo fmt --all --check

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Brings in what `cargo build` cannot: everything lands in vendor/, and a part that is already there is left alone.
 #
-#   scripts/setup.sh [tools|runtime|model|tiny|kafka|duckdb|s3]... default: tools runtime model
+#   scripts/setup.sh [tools|runtime|model|tiny|kafka|duckdb|s3|fastembed]...
+#   default: tools runtime model
 #
 #   tools    compilers and libraries for FAISS and librdkafka            (apt; asks sudo when something is missing)
 #   runtime  ONNX Runtime's shared library                               → vendor/onnxruntime/
@@ -10,6 +11,7 @@
 #   tiny     small models of every kind with what they must give, for tests and examples
 #   kafka    Java and the jars of one Apache Kafka broker, for tests     → vendor/kafka/lib/
 #   duckdb   a Python with DuckDB, for tests that read snapshots         → vendor/duckdb/
+#   fastembed  a Python with fastembed, for a benchmark                  → vendor/fastembed/
 #   s3       a Python with moto, an S3 server, for tests of stores       → vendor/s3/
 set -eu
 cd "$(dirname "$0")/.."
@@ -29,6 +31,7 @@ PYTHON_PACKAGES="numpy==2.4.6 onnx==1.23.2 safetensors==0.8.0"
 PYTHON_PACKAGES="$PYTHON_PACKAGES protobuf==7.36.2 ml_dtypes==0.6.0 typing_extensions==4.16.0"
 
 DUCKDB_VERSION=2.0.0
+FASTEMBED_VERSION=0.9.1
 
 # moto with what its S3 server needs, and nothing of the other services.
 S3_PACKAGES="moto==5.2.5 boto3==1.44.5 botocore==1.44.5 s3transfer==0.19.3 jmespath==1.1.0 urllib3==2.8.0"
@@ -254,6 +257,18 @@ kafka() {
     say "kafka: ready, $to/lib"
 }
 
+fastembed() {
+    if [ "$(cat vendor/fastembed/packages 2>/dev/null)" != "fastembed==$FASTEMBED_VERSION" ]; then
+        rm -rf vendor/fastembed
+        slow "making vendor/fastembed" python3 -m venv vendor/fastembed
+        slow "installing fastembed $FASTEMBED_VERSION" vendor/fastembed/bin/python -m pip install \
+            --disable-pip-version-check --progress-bar off --only-binary=:all: \
+            "fastembed==$FASTEMBED_VERSION" "onnxruntime==$ORT_VERSION"
+        echo "fastembed==$FASTEMBED_VERSION" >vendor/fastembed/packages
+    fi
+    say "fastembed: ready, vendor/fastembed/bin/python ($FASTEMBED_VERSION)"
+}
+
 duckdb() {
     if [ "$(cat vendor/duckdb/packages 2>/dev/null)" != "duckdb==$DUCKDB_VERSION" ]; then
         rm -rf vendor/duckdb
@@ -280,8 +295,8 @@ s3() {
 [ $# -gt 0 ] || set -- tools runtime model
 for part; do
     case $part in
-        tools | runtime | model | tiny | kafka | duckdb | s3) ;;
-        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, kafka, duckdb and s3" ;;
+        tools | runtime | model | tiny | kafka | duckdb | s3 | fastembed) ;;
+        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, kafka, duckdb, s3 and fastembed" ;;
     esac
 done
 for part; do

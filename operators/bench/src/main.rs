@@ -11,6 +11,7 @@ mod report;
 mod shard;
 mod snapshot;
 mod sparse;
+mod store;
 
 use std::path::PathBuf;
 
@@ -35,6 +36,8 @@ enum Group {
     Embed,
     /// Segments written and read as Parquet, against Arrow alone.
     Snapshot,
+    /// Whole pipelines: ingest while snapshots are cut, start to first answer, what exactly-once costs.
+    Store,
 }
 
 /// Measures the indexes and writes a table, as Markdown and as JSON.
@@ -67,6 +70,7 @@ fn main() -> std::io::Result<()> {
             Group::Shard => shard::run(&mut report),
             Group::Embed => embed::run(&mut report),
             Group::Snapshot => snapshot::run(&mut report),
+            Group::Store => store::run(&mut report),
         }
     }
     report.write(&args.out)

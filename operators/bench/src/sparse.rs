@@ -44,7 +44,7 @@ pub(crate) fn run(report: &mut Report) {
 }
 
 /// Short descriptions of the packages that the machine knows, as words.
-fn descriptions() -> Vec<Vec<String>> {
+pub(crate) fn descriptions() -> Vec<Vec<String>> {
     let listed = Command::new("apt-cache").arg("dumpavail").output();
     let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let words = |line: &str| -> Vec<String> {
