@@ -225,8 +225,13 @@ def model(kind, w):
     encoder = {name: value for name, value in w.items() if name.startswith(("embeddings.", "encoder."))}
     Bert(config, encoder, Float32(graph, encoder)).build()
     name, shape = head_nodes(kind, graph, w)
+    return onnx_model(kind, graph, build_onnx.INPUTS, name, shape)
+
+
+def onnx_model(kind, graph, inputs, name, shape):
+    """The checked model of a graph with one output."""
     inputs = [helper.make_tensor_value_info(key, TensorProto.INT64, ["batch_size", "sequence_length"])
-              for key in build_onnx.INPUTS]
+              for key in inputs]
     made = helper.make_model(
         helper.make_graph(graph.nodes, f"tiny-{kind}", inputs,
                           [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)],
@@ -237,6 +242,29 @@ def model(kind, w):
     )
     onnx.checker.check_model(made, full_check=True)
     return made
+
+
+def hanging(w):
+    """A model of word vectors alone that counts for a thousand hours when it reads the word "flood"."""
+    graph = Graph()
+    scalar = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["count", "one"], ["counted"])],
+        "count",
+        [scalar("turn", TensorProto.INT64, []), scalar("go", TensorProto.BOOL, []),
+         scalar("count", TensorProto.FLOAT, [])],
+        [scalar("go_on", TensorProto.BOOL, []), scalar("counted", TensorProto.FLOAT, [])],
+        [numpy_helper.from_array(np.array(1, np.float32), "one")],
+    )
+    found = graph.op("Equal", "is_flood", "input_ids", graph.scalar("flood", ID["flood"], np.int64))
+    found = graph.op("ReduceMax", "has_flood", graph.op("Cast", "flags", found, to=TensorProto.INT64), keepdims=0)
+    turns = graph.op("Mul", "turns", found, graph.scalar("many", 10**13, np.int64))
+    count = graph.op("Loop", "total", turns, graph.scalar("yes", True, bool), graph.scalar("none", 0), body=body)
+    rows = graph.constant("table", w["embeddings.word_embeddings.weight"])
+    rows = graph.op("Gather", "rows", rows, "input_ids", axis=0)
+    graph.op("Add", build_onnx.OUTPUT, rows, graph.op("Mul", "nothing", count, graph.scalar("zero", 0)))
+    return onnx_model("hang", graph, ["input_ids", "attention_mask"], build_onnx.OUTPUT,
+                      ["batch_size", "sequence_length", HIDDEN])
 
 
 def tokenizer():
@@ -296,13 +324,18 @@ def main():
     folder = parser.parse_args().folder
     for number, (name, (manifest, reference)) in enumerate(manifests().items()):
         w = weights(SEED + number)
-        to = folder / name
-        to.mkdir(parents=True, exist_ok=True)
-        onnx.save(model(manifest["kind"], w), to / "model.onnx")
-        for file, content in (("tokenizer.json", tokenizer()), ("freshet.json", {"name": name, **manifest}),
-                              ("reference.json", reference(w, manifest))):
-            (to / file).write_text(json.dumps(content, indent=1) + "\n")
-    print(f"{folder}: {', '.join(manifests())}")
+        write(folder / name, manifest, model(manifest["kind"], w), reference(w, manifest))
+    manifest, _ = manifests()["tiny-mean"]
+    write(folder / "tiny-hang", manifest, hanging(weights(SEED)), {})
+    print(f"{folder}: {', '.join(manifests())}, tiny-hang")
+
+
+def write(to, manifest, made, reference):
+    to.mkdir(parents=True, exist_ok=True)
+    onnx.save(made, to / "model.onnx")
+    for file, content in (("tokenizer.json", tokenizer()), ("freshet.json", {"name": to.name, **manifest}),
+                          ("reference.json", reference)):
+        (to / file).write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

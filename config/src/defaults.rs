@@ -153,6 +153,7 @@ impl Default for Embedding {
             threads: std::thread::available_parallelism().unwrap_or(count(1)),
             batch_tokens_max: count(512),
             queue_texts_max: count(1024),
+            run_timeout: Duration::from_secs(60),
         }
     }
 }

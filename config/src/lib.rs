@@ -236,6 +236,8 @@ pub struct Embedding {
     pub batch_tokens_max: NonZeroUsize,
     /// Texts waiting for a thread. Default 1024.
     pub queue_texts_max: NonZeroUsize,
+    /// Longest run of a batch; one that takes longer is halved until the text that makes it hang is found. Default 60 s.
+    pub run_timeout: Duration,
 }
 
 /// `[indexing]`

@@ -112,6 +112,7 @@ pub(crate) fn embedding(mut section: Section<'_>) -> Embedding {
         threads: section.count("threads", THREADS_MAX).unwrap_or(base.threads),
         batch_tokens_max: section.count("batch_tokens_max", COUNT_MAX).unwrap_or(base.batch_tokens_max),
         queue_texts_max: section.count("queue_texts_max", COUNT_MAX).unwrap_or(base.queue_texts_max),
+        run_timeout: section.duration("run_timeout").unwrap_or(base.run_timeout),
     };
     section.finish();
     embedding

@@ -177,6 +177,7 @@ fn service(model: &Arc<dyn Backend>, threads: usize, batch_tokens_max: usize) ->
         threads: positive(threads),
         batch_tokens_max: positive(batch_tokens_max),
         queue_texts_max: positive(4096),
+        run_timeout: Duration::from_secs(60),
     };
     EmbeddingService::with_backends(vec![Arc::clone(model)], &config).expect("a service")
 }

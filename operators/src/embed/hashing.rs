@@ -6,6 +6,7 @@
 //! others are nearly orthogonal. Equal texts get equal bits, on every machine, in every batch.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use regex::Regex;
 use tokenizers::Tokenizer;
@@ -100,7 +101,7 @@ struct HashingRunner {
 }
 
 impl Runner for HashingRunner {
-    fn run(&mut self, batch: &[&Tokens]) -> Result<Hidden, String> {
+    fn run(&mut self, batch: &[&Tokens], _limit: Duration) -> Result<Hidden, String> {
         self.gate.pass();
         let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
         let mut values = vec![0.0; batch.len() * longest * self.dim];

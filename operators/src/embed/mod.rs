@@ -31,6 +31,7 @@ mod runtime;
 mod service;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use freshet_schemas::SparseVector;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use freshet_schemas::VectorKind;
 use ort::value::Tensor;
@@ -213,8 +214,9 @@ pub trait Runner: Send {
     /// - `batch` is not empty, each text has 1 to `max_tokens` tokens.
     /// - The result has the shape of [`Hidden`] for this batch; what stands in a text's rows does not depend on the
     ///   other texts beyond rounding.
+    /// - A run that takes longer than `limit` is given up, which is an error.
     /// - After an error or a panic it can be run again.
-    fn run(&mut self, batch: &[&Tokens]) -> Result<Hidden, String>;
+    fn run(&mut self, batch: &[&Tokens], limit: Duration) -> Result<Hidden, String>;
 }
 
 /// Loads a model by name or folder.

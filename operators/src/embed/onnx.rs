@@ -1,10 +1,11 @@
 //! A model that ONNX Runtime runs: token numbers in, token vectors or logits out.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ort::ep;
-use ort::session::{Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorValueType, ValueType};
 use tokenizers::Tokenizer;
 use xxhash_rust::xxh3::Xxh3;
@@ -12,16 +13,21 @@ use xxhash_rust::xxh3::Xxh3;
 use super::encode::TextEncoder;
 use super::manifest::misfit;
 use super::model::{Backend, Head, Hidden, Runner, Tokens, Values};
+use super::watchdog::Watchdog;
 use super::{EmbedError, Manifest, ModelInfo, Priority, environment};
 
 /// Inputs of BERT-like exports; a model need not have them all.
 const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
+/// Longest run of a word when a model is loaded.
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
+
 /// A loaded ONNX model with its tokenizer.
 pub struct OnnxModel {
     info: ModelInfo,
     encoder: TextEncoder,
     file: PathBuf,
     signature: Signature,
+    watchdog: Arc<Watchdog>,
     /// The session that the model was examined with, for the first runner.
     spare: Mutex<Option<Session>>,
 }
@@ -46,7 +52,10 @@ impl OnnxModel {
         let file = folder.join(&manifest.file);
         let session = open(&file)?;
         let signature = Signature { padding: encoder.padding(), ..examine(&session, &file, &manifest.head)? };
-        let mut runner = OnnxRunner { session, signature: signature.clone() };
+        let watchdog = Watchdog::start()
+            .map_err(|source| EmbedError::Thread { name: "embed-watchdog".to_owned(), source })?;
+        let watchdog = Arc::new(watchdog);
+        let mut runner = OnnxRunner { session, signature: signature.clone(), watchdog: Arc::clone(&watchdog) };
         let probe = match manifest.head {
             Head::CrossEncoder { .. } => encoder.encode_pair("probe", "probe"),
             Head::Dense { .. } | Head::LateInteraction(_) | Head::Sparse => {
@@ -54,7 +63,7 @@ impl OnnxModel {
             }
         };
         let probe = probe.map_err(|e| misfit(folder, e, "a tokenizer that reads \"probe\""))?;
-        let hidden = runner.run(&[&probe]).map_err(|e| misfit(&file, e, "a model that runs"))?;
+        let hidden = runner.run(&[&probe], PROBE_LIMIT).map_err(|e| misfit(&file, e, "a model that runs"))?;
         if let Some(dim) = manifest.dimension.filter(|dim| *dim != hidden.dim) {
             return Err(misfit(&file, format!("dimension {}", hidden.dim), &format!("dimension {dim}")));
         }
@@ -68,7 +77,7 @@ impl OnnxModel {
             name: manifest.name,
             license: manifest.license,
         };
-        Ok(Self { info, encoder, file, signature, spare: Mutex::new(Some(runner.session)) })
+        Ok(Self { info, encoder, file, signature, watchdog, spare: Mutex::new(Some(runner.session)) })
     }
 }
 
@@ -92,7 +101,8 @@ impl Backend for OnnxModel {
     fn runner(&self) -> Result<Box<dyn Runner>, EmbedError> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let session = spare.map_or_else(|| open(&self.file), Ok)?;
-        Ok(Box::new(OnnxRunner { session, signature: self.signature.clone() }))
+        let watchdog = Arc::clone(&self.watchdog);
+        Ok(Box::new(OnnxRunner { session, signature: self.signature.clone(), watchdog }))
     }
 }
 
@@ -100,10 +110,11 @@ impl Backend for OnnxModel {
 struct OnnxRunner {
     session: Session,
     signature: Signature,
+    watchdog: Arc<Watchdog>,
 }
 
 impl Runner for OnnxRunner {
-    fn run(&mut self, batch: &[&Tokens]) -> Result<Hidden, String> {
+    fn run(&mut self, batch: &[&Tokens], limit: Duration) -> Result<Hidden, String> {
         let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
         let mut inputs: Vec<(&str, SessionInputValue)> = Vec::with_capacity(INPUTS.len());
         for name in &self.signature.inputs {
@@ -130,7 +141,20 @@ impl Runner for OnnxRunner {
                 Tensor::from_array(([batch.len(), longest], values)).map_err(|error| error.to_string())?;
             inputs.push((name, tensor.into()));
         }
-        let mut outputs = self.session.run(inputs).map_err(|error| error.to_string())?;
+        let options = Arc::new(RunOptions::new().map_err(|error| error.to_string())?);
+        let ending = Arc::clone(&options);
+        let end = Box::new(move || {
+            // What cannot be ended goes on: the run says what becomes of it.
+            let _ = ending.terminate();
+        });
+        let started = Instant::now();
+        let watched = self.watchdog.watch(limit, end);
+        let result = self.session.run_with_options(inputs, &options);
+        drop(watched);
+        let mut outputs = result.map_err(|error| match started.elapsed() >= limit {
+            true => format!("the model did not finish within {limit:.1?}"),
+            false => error.to_string(),
+        })?;
         let output = outputs.remove(&self.signature.output).ok_or("the model gave no output")?;
         hidden(output, &self.signature, batch.len(), longest)
     }

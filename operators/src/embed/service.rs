@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use freshet_config::Embedding as EmbeddingConfig;
 
@@ -54,6 +54,7 @@ struct Shared {
     metrics: EmbedMetrics,
     threads: usize,
     batch_tokens_max: usize,
+    run_timeout: Duration,
 }
 
 struct State {
@@ -91,6 +92,7 @@ impl EmbeddingService {
             metrics: EmbedMetrics::new()?,
             threads,
             batch_tokens_max: config.batch_tokens_max.get(),
+            run_timeout: config.run_timeout,
         });
         // Built first: if a thread cannot be started, dropping it ends those that could.
         let mut service = Self { shared: Arc::clone(&shared), threads: Vec::with_capacity(threads) };
@@ -262,8 +264,8 @@ impl Thread {
         }
     }
 
-    /// Runs a batch and settles its texts. A batch that fails is halved until the text that makes it fail is alone:
-    /// at most twice as many runs as texts.
+    /// Runs a batch and settles its texts. A batch that fails, or takes too long, is halved until the text that makes it
+    /// do so is alone: at most twice as many runs as texts.
     fn run(&mut self, model: usize, priority: Priority, batch: &[Input]) {
         let texts: Vec<&Tokens> = batch.iter().map(|input| &input.tokens).collect();
         let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
@@ -271,7 +273,8 @@ impl Thread {
         let backend = Arc::clone(&self.shared.backends[model]);
         let runner = &mut self.runners[model];
         let started = Instant::now();
-        let hidden = contained(|| check(runner.run(&texts)?, batch.len(), longest, backend.info()));
+        let limit = self.shared.run_timeout;
+        let hidden = contained(|| check(runner.run(&texts, limit)?, batch.len(), longest, backend.info()));
         self.shared.metrics.busy(started.elapsed().as_secs_f64());
         self.shared.metrics.ran(tokens, batch.len() * longest - tokens);
         match hidden {

@@ -9,6 +9,9 @@ use crate::embed::{
     Backend, EmbedError, Head, Manifest, ModelInfo, OnnxModel, Pooling, Priority, Runner, Tokens,
 };
 
+/// Longest run; only a failing test takes this long.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+
 fn load(folder: &Path) -> Result<OnnxModel, EmbedError> {
     OnnxModel::load(folder, Manifest::read(folder, "asked-for")?)
 }
@@ -46,7 +49,7 @@ fn a_model_says_its_size_and_runs() {
     assert_eq!(model.tokenizer().encode("red green blue red", true).expect("a readable text").len(), 6);
     let query = model.encode("green", Priority::Query).expect("a readable text");
     assert_eq!(query.ids, [1, 4, 5, 2]);
-    let hidden = model.runner().expect("a session").run(&[&document, &query]).expect("a run");
+    let hidden = model.runner().expect("a session").run(&[&document, &query], LIMIT).expect("a run");
     assert_eq!((hidden.rows, hidden.dim), (5, tiny::DIM));
     let rows = |ids: &[u32]| ids.iter().flat_map(|id| tiny::TABLE[*id as usize]).collect::<Vec<f32>>();
     assert_eq!(hidden.text(0, 5), rows(&document.ids));
@@ -60,7 +63,7 @@ fn runners_are_independent_and_digests_tell_models_apart() {
     let model = load(folder.path()).expect("a sound folder");
     let (mut one, mut two) = (model.runner().expect("a session"), model.runner().expect("a session"));
     let text = Tokens::new(vec![1, 4, 2]);
-    let values = |runner: &mut Box<dyn Runner>| runner.run(&[&text]).expect("a run").values.to_vec();
+    let values = |runner: &mut Box<dyn Runner>| runner.run(&[&text], LIMIT).expect("a run").values.to_vec();
     assert_eq!(values(&mut one), values(&mut two));
     let digest = |changed: (&str, Value)| {
         let mut manifest = tiny::manifest();

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use freshet_config::Embedding as EmbeddingConfig;
 use serde::Deserialize;
@@ -47,19 +48,25 @@ fn model(name: &str) -> (Arc<dyn Backend>, Reference) {
     (backend, serde_json::from_slice(&reference).expect("a reference"))
 }
 
+/// A service of one thread.
+fn service(model: &Arc<dyn Backend>, batch_tokens_max: usize, run_timeout: Duration) -> Arc<EmbeddingService> {
+    let positive = |value| NonZeroUsize::new(value).expect("positive");
+    let config = EmbeddingConfig {
+        threads: positive(1),
+        batch_tokens_max: positive(batch_tokens_max),
+        queue_texts_max: positive(1024),
+        run_timeout,
+    };
+    EmbeddingService::with_backends(vec![Arc::clone(model)], &config).expect("a service")
+}
+
 /// Runs jobs of one text each, in the order given; results in that order.
 fn embed(
     model: &Arc<dyn Backend>,
     batch_tokens_max: usize,
     jobs: Vec<(Priority, &Expected)>,
 ) -> Vec<Embedding> {
-    let positive = |value| NonZeroUsize::new(value).expect("positive");
-    let config = EmbeddingConfig {
-        threads: positive(1),
-        batch_tokens_max: positive(batch_tokens_max),
-        queue_texts_max: positive(1024),
-    };
-    let service = EmbeddingService::with_backends(vec![Arc::clone(model)], &config).expect("a service");
+    let service = service(model, batch_tokens_max, Duration::from_secs(60));
     let (send, results) = channel();
     let count = jobs.len();
     for (number, (priority, expected)) in jobs.into_iter().enumerate() {
@@ -148,6 +155,27 @@ fn heads_make_the_vectors_they_are_for() {
     assert_eq!(makes("tiny-splade"), [false, true, false]);
     assert_eq!(makes("tiny-colbert"), [false, false, true]);
     assert_eq!(makes("tiny-cross"), [false, false, false]);
+}
+
+#[test]
+fn a_text_that_makes_the_model_hang_is_found_and_takes_no_other_along() {
+    let model = load("tiny-hang", &Default::default()).unwrap_or_else(|error| panic!("{error}"));
+    let service = service(&model, 4096, Duration::from_millis(300));
+    let (send, results) = channel();
+    let texts = ["rain and snow", "water level", "the flood", "spring", "a thaw"].map(str::to_owned).to_vec();
+    let reply = Box::new(move |results| send.send(results).expect("the test listens"));
+    let (priority, wants) = (Priority::Document, Wants::Dense);
+    let job = EmbedJob { model: 0, priority, wants, against: None, texts: texts.clone(), reply };
+    assert!(service.submit(job).is_ok(), "the queue is full");
+    let results = results.recv().expect("a reply");
+    for (text, result) in texts.iter().zip(results) {
+        match text.as_str() {
+            "the flood" => {
+                assert_eq!(result, Err("the model did not finish within 300.0ms".to_owned()));
+            }
+            _ => assert!(result.is_ok(), "{text}: {result:?}"),
+        }
+    }
 }
 
 #[test]

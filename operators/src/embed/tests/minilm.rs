@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use freshet_config::Embedding as EmbeddingConfig;
 use serde::Deserialize;
@@ -72,6 +73,7 @@ fn service_of(model: &Arc<dyn Backend>, threads: usize, batch_tokens_max: usize)
         threads: positive(threads),
         batch_tokens_max: positive(batch_tokens_max),
         queue_texts_max: positive(4096),
+        run_timeout: Duration::from_secs(60),
     };
     EmbeddingService::with_backends(vec![Arc::clone(model)], &config).expect("a service")
 }

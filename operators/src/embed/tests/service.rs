@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use freshet_config::Embedding as EmbeddingConfig;
 use tokenizers::Tokenizer;
@@ -22,6 +23,7 @@ fn config(threads: usize, batch_tokens_max: usize, queue_texts_max: usize) -> Em
         threads: positive(threads),
         batch_tokens_max: positive(batch_tokens_max),
         queue_texts_max: positive(queue_texts_max),
+        run_timeout: Duration::from_secs(60),
     }
 }
 
@@ -192,13 +194,13 @@ struct FaultyRunner {
 }
 
 impl Runner for FaultyRunner {
-    fn run(&mut self, batch: &[&Tokens]) -> Result<Hidden, String> {
+    fn run(&mut self, batch: &[&Tokens], limit: Duration) -> Result<Hidden, String> {
         let has = |number: usize| batch.iter().position(|text| text.ids.contains(&self.words[number]));
         if has(0).is_some() {
             return Err("out of luck".to_owned());
         }
         assert!(has(1).is_none(), "a bug");
-        let Hidden { rows, dim, values } = self.inner.run(batch)?;
+        let Hidden { rows, dim, values } = self.inner.run(batch, limit)?;
         let mut values = values.to_vec();
         if has(2).is_some() {
             values.pop();
