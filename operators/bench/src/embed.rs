@@ -77,7 +77,9 @@ fn mixed(count: usize) -> Vec<String> {
 fn others(report: &mut Report, model: &Arc<dyn Backend>) {
     let texts = mixed(report.scaled(2000));
     if texts.is_empty() {
-        return eprintln!("embed: no package descriptions on this machine (apt-cache), real texts are left out");
+        return eprintln!(
+            "embed: no package descriptions on this machine (apt-cache), real texts are left out"
+        );
     }
     let service = service(model, 1, 512);
     let ours = |best: Duration| best.min(timed(|| embed(&service, Priority::Document, Wants::Dense, &texts)));
@@ -90,11 +92,17 @@ fn others(report: &mut Report, model: &Arc<dyn Backend>) {
         best.1 = best.1.min(runtime_alone(model, &texts));
         best.0 = ours(best.0);
     }
-    let note = format!("{} descriptions, alone and joined; {padding:.1} % of what is run is padding", texts.len());
+    let note =
+        format!("{} descriptions, alone and joined; {padding:.1} % of what is run is padding", texts.len());
     let row = |other: Duration, name, bar| Row {
         reference: Some((per_second(texts.len(), other), name)),
         bar: Some(bar),
-        ..row("texts of mixed length, 1 thread".into(), per_second(texts.len(), best.0), "texts/s", note.clone())
+        ..row(
+            "texts of mixed length, 1 thread".into(),
+            per_second(texts.len(), best.0),
+            "texts/s",
+            note.clone(),
+        )
     };
     report.add(row(best.1, "ONNX Runtime alone, tokens ready, best batch shape", 0.95));
     match fastembed(model, &texts) {
@@ -116,7 +124,7 @@ fn runtime_alone(model: &Arc<dyn Backend>, texts: &[String]) -> Duration {
                 let fits = |count: &usize| count * left[count - 1].len() <= cells_max;
                 let count = (1..=left.len().min(texts_max)).take_while(fits).last().unwrap_or(1);
                 let batch: Vec<&Tokens> = left[..count].iter().collect();
-                drop(runner.run(&batch).expect("a run"));
+                drop(runner.run(&batch, Duration::MAX).expect("a run"));
                 left = &left[count..];
             }
         })
@@ -142,8 +150,10 @@ fn fastembed(model: &Arc<dyn Backend>, texts: &[String]) -> Result<Duration, Str
     stdin.write_all(asked.to_string().as_bytes()).map_err(|error| error.to_string())?;
     drop(stdin);
     let output = process.wait_with_output().map_err(|error| error.to_string())?;
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
-    let first: Vec<f32> = serde_json::from_value(answer["first"].clone()).map_err(|error| error.to_string())?;
+    let answer: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    let first: Vec<f32> =
+        serde_json::from_value(answer["first"].clone()).map_err(|error| error.to_string())?;
     let service = service(model, 1, 512);
     let own = vectors(&service, &texts[..1]);
     let off = own[0].iter().zip(&first).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

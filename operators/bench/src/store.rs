@@ -80,7 +80,11 @@ fn caught_up(setup: Setup, topics: &Memory) -> Duration {
 
 fn snapshots(folder: &Path, interval: Duration) -> String {
     let folder = folder.join("snapshots");
-    format!("[snapshots]\nstore = \"file://{}\"\ninterval = \"{}ms\"\n", folder.display(), interval.as_millis())
+    format!(
+        "[snapshots]\nstore = \"file://{}\"\ninterval = \"{}ms\"\n",
+        folder.display(),
+        interval.as_millis()
+    )
 }
 
 /// Ingest while snapshots are cut again and again, against ingest without.
@@ -105,7 +109,9 @@ fn ingest(report: &mut Report, topics: &Memory, count: usize, folder: &Path) {
         unit: "documents/s",
         reference: Some((per_second(count, best.1), "without snapshots")),
         bar: Some(0.9),
-        note: format!("{count} documents of 60 words, 384 dimensions; {cuts} snapshots, the last one waited for"),
+        note: format!(
+            "{count} documents of 60 words, 384 dimensions; {cuts} snapshots, the last one waited for"
+        ),
     });
 }
 
@@ -249,7 +255,9 @@ fn latencies(setup: &Setup, connector: Arc<dyn Connector>) -> Vec<Duration> {
     let running = Running::start(setup, Arc::clone(&connector));
     let (send, wakes) = channel();
     // The receiver is gone once all is measured.
-    let wake: connect::Wake = Arc::new(move || drop(send.send(())));
+    let wake: connect::Wake = Arc::new(move || {
+        let _ = send.send(());
+    });
     let partitions = loop {
         // The pipeline makes the topics.
         match connector.prepare(&[&topics.answers, &topics.documents, &topics.queries], &[]) {
@@ -284,7 +292,12 @@ fn latencies(setup: &Setup, connector: Arc<dyn Connector>) -> Vec<Duration> {
         let query = serde_json::json!({"id": id, "text": "word7 word70", "consistency": consistency});
         let begun = Instant::now();
         write(&topics.queries, keyed(&id, &query));
-        while !answers.poll(100, 1 << 20).expect("answers").records.iter().any(|a| a.key.as_deref() == Some(id.as_bytes()))
+        while !answers
+            .poll(100, 1 << 20)
+            .expect("answers")
+            .records
+            .iter()
+            .any(|a| a.key.as_deref() == Some(id.as_bytes()))
         {
             assert!(begun.elapsed() < LIMIT, "no answer to {id}");
             let _ = wakes.recv_timeout(Duration::from_millis(1));

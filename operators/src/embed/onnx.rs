@@ -55,7 +55,8 @@ impl OnnxModel {
         let watchdog = Watchdog::start()
             .map_err(|source| EmbedError::Thread { name: "embed-watchdog".to_owned(), source })?;
         let watchdog = Arc::new(watchdog);
-        let mut runner = OnnxRunner { session, signature: signature.clone(), watchdog: Arc::clone(&watchdog) };
+        let mut runner =
+            OnnxRunner { session, signature: signature.clone(), watchdog: Arc::clone(&watchdog) };
         let probe = match manifest.head {
             Head::CrossEncoder { .. } => encoder.encode_pair("probe", "probe"),
             Head::Dense { .. } | Head::LateInteraction(_) | Head::Sparse => {

@@ -5,6 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// A limit that clocks cannot hold is as good as none.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What ends a run, from another thread.
 pub(super) type End = Box<dyn FnOnce() + Send>;
 
@@ -46,7 +49,8 @@ impl Watchdog {
     pub(super) fn watch(&self, limit: Duration, end: End) -> Watched<'_> {
         let mut state = self.shared.lock();
         state.number += 1;
-        let key = (Instant::now() + limit, state.number);
+        let now = Instant::now();
+        let key = (now.checked_add(limit).unwrap_or(now + FAR), state.number);
         let first = state.runs.keys().next().is_none_or(|next| key < *next);
         state.runs.insert(key, end);
         drop(state);

@@ -49,7 +49,11 @@ fn model(name: &str) -> (Arc<dyn Backend>, Reference) {
 }
 
 /// A service of one thread.
-fn service(model: &Arc<dyn Backend>, batch_tokens_max: usize, run_timeout: Duration) -> Arc<EmbeddingService> {
+fn service(
+    model: &Arc<dyn Backend>,
+    batch_tokens_max: usize,
+    run_timeout: Duration,
+) -> Arc<EmbeddingService> {
     let positive = |value| NonZeroUsize::new(value).expect("positive");
     let config = EmbeddingConfig {
         threads: positive(1),
