@@ -44,7 +44,7 @@ fn all_problems_come_at_once_in_the_order_of_the_sections() {
             "queries.limit_max: \"many\" is not an integer",
             "plans.p.using: vector \"nope\" is not configured; known: \"v\"",
             "snapshot: unknown key; known: \"pipeline\", \"connector\", \"topics\", \"documents\", \
-             \"payload\", \"vectors\", \"embedding\", \"indexing\", \"queries\", \"plans\", \"models\", \"snapshots\", \"http\"; \
+             \"payload\", \"vectors\", \"embedding\", \"indexing\", \"queries\", \"rerankers\", \"plans\", \"models\", \"snapshots\", \"http\"; \
              did you mean \"snapshots\"?",
         ],
     );
@@ -370,7 +370,7 @@ fn rerankers_say_what_they_need() {
         "url: \"example.com\" is not an address such as \"https://api.example.com/v1/rerank\"",
     );
     one("kind = 'llm'\nurl = 'http://h'", "model: missing: what the endpoint calls the chat model");
-    one("kind = 'remote'\nurl = 'http://h'\nretries = 11", "retries: 11 is not from 0 to 10");
+    one("kind = 'remote'\nurl = 'http://h'\nretries = 11", "retries: 11 is not at most 10");
     let unknown = of("kind = 'remote'\nurl = 'http://h'\nretires = 1").concat();
     assert!(unknown.starts_with("rerankers.r.retires: unknown key; known: "), "{unknown}");
     assert!(unknown.ends_with("; did you mean \"retries\"?"), "{unknown}");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use freshet_operators::clock;
 
@@ -11,7 +12,11 @@ pub(crate) struct Cluster {
     /// Addresses of the brokers, and the first port.
     pub(crate) servers: String,
     pub(crate) port: u16,
+    /// Clusters are up one after the other: several at once would make each other time out on a small machine.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh")
@@ -20,6 +25,8 @@ fn script() -> PathBuf {
 impl Cluster {
     /// Starts so many brokers. `properties` is told the first port, of which those up to 100 beyond are the cluster's.
     pub(crate) fn start(brokers: usize, properties: impl Fn(u16) -> String) -> Self {
+        // A test that has failed has ended its cluster all the same.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("extra.properties");
         // Below the range that the system hands out; another run may take the same ports first.
@@ -37,7 +44,7 @@ impl Cluster {
                 .unwrap();
             if started.status.success() {
                 let servers = String::from_utf8(started.stdout).unwrap().trim().to_owned();
-                return Self { folder, servers, port };
+                return Self { folder, servers, port, _turn: turn };
             }
         }
         panic!("no Kafka starts");

@@ -19,7 +19,7 @@ use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 
 /// Longest wait for what comes soon; only a failing test waits this long.
-pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
 /// A stage for one test.
 pub(crate) struct Stage {

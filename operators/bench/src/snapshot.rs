@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use freshet_operators::index::segment::{AnyVector, Marks, NewVersion, Segment, SegmentSpec, Source, table};
+use freshet_operators::index::segment::{Marks, NewVersion, Segment, SegmentSpec, Source, table};
 use freshet_operators::index::{FieldSpec, Metric, RowVector, Scoring, TokenCoding, TokenMatrix};
 use freshet_schemas::{SparseVector, VectorKind};
 use parquet::arrow::ArrowWriter;
@@ -42,23 +42,23 @@ fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
     }
 }
 
-fn vector(field: &FieldSpec, dense: &[f32], random: &mut Random) -> AnyVector {
+fn vector(field: &FieldSpec, dense: &[f32], random: &mut Random) -> RowVector {
     match field.kind {
-        VectorKind::Dense => AnyVector::Row(RowVector::Dense(dense.to_vec())),
+        VectorKind::Dense => RowVector::Dense(dense.to_vec()),
         VectorKind::Sparse => {
             let mut terms: Vec<u64> = (0..60).map(|_| random.bits() >> 44).collect();
             terms.sort_unstable();
             terms.dedup();
             let values = terms.iter().map(|_| 1.0 + random.below(3) as f32).collect();
-            AnyVector::Sparse(SparseVector { indices: terms, values })
+            RowVector::Sparse(SparseVector { indices: terms, values })
         }
         VectorKind::Multi => {
             let code = |random: &mut Random| (random.normal() * 40.0).clamp(-127.0, 127.0).round() as i8;
-            AnyVector::Row(RowVector::Multi(TokenMatrix {
+            RowVector::Multi(TokenMatrix {
                 dim: TOKEN_DIM,
                 codes: (0..TOKENS * TOKEN_DIM).map(|_| code(random)).collect(),
                 scales: vec![0.0025; TOKENS],
-            }))
+            })
         }
     }
 }

@@ -104,6 +104,17 @@ pub enum RowVector {
     Multi(TokenMatrix),
 }
 
+impl RowVector {
+    /// Bytes of its numbers.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Dense(vector) => size_of_val(vector.as_slice()),
+            Self::Multi(matrix) => matrix.codes.len() + size_of_val(matrix.scales.as_slice()),
+            Self::Sparse(vector) => vector.indices.len() * (size_of::<u64>() + size_of::<f32>()),
+        }
+    }
+}
+
 /// Rows of one field of a document's new version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FieldPut {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use freshet_schemas::{SparseVector, VectorKind};
 
 use crate::index::bits::Bits;
-use crate::index::segment::{AnyVector, Segment, SegmentSpec, Version};
+use crate::index::segment::{Segment, SegmentSpec, Version};
 use crate::index::shard::{Builder, HeadLimit, PartCut, RestoredPart, Shard};
-use crate::index::{FieldPut, IndexError, Scoring, ShardChange, Time};
+use crate::index::{FieldPut, IndexError, RowVector, Scoring, ShardChange, Time};
 use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
 use crate::upsert::DocumentState;
 
@@ -162,7 +162,7 @@ impl Living {
                 }
                 for &field in &self.counted {
                     for vector in segment.vectors(version, usize::from(field)) {
-                        if let AnyVector::Sparse(vector) = vector {
+                        if let RowVector::Sparse(vector) = vector {
                             self::count(&mut statistics, field, &vector, 1);
                         }
                     }

@@ -1,43 +1,12 @@
 //! The index of a field, whatever its kind.
 
-use freshet_schemas::{SparseVector, VectorKind};
+use freshet_schemas::VectorKind;
 
 use crate::index::dense::DenseRows;
 use crate::index::multi::TokenRows;
 use crate::index::rows::{Found, Pick, Row, RowHit, RowIndex, RowSet, Search};
 use crate::index::sparse::SparseRows;
 use crate::index::{FieldSpec, IndexError, Probe, RowVector};
-
-/// A vector of any kind.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AnyVector {
-    /// Of a dense or multi field.
-    Row(RowVector),
-    /// Of a sparse field.
-    Sparse(SparseVector),
-}
-
-impl From<RowVector> for AnyVector {
-    fn from(vector: RowVector) -> Self {
-        match vector {
-            RowVector::Sparse(vector) => Self::Sparse(vector),
-            RowVector::Dense(_) | RowVector::Multi(_) => Self::Row(vector),
-        }
-    }
-}
-
-impl AnyVector {
-    /// Bytes of its numbers.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Row(RowVector::Dense(vector)) => size_of_val(vector.as_slice()),
-            Self::Row(RowVector::Multi(matrix)) => matrix.codes.len() + size_of_val(matrix.scales.as_slice()),
-            Self::Row(RowVector::Sparse(vector)) | Self::Sparse(vector) => {
-                vector.indices.len() * (size_of::<u64>() + size_of::<f32>())
-            }
-        }
-    }
-}
 
 /// The rows of one field.
 pub enum FieldRows {
@@ -71,11 +40,11 @@ impl FieldRows {
     }
 
     /// See [`RowIndex::push`].
-    pub fn push(&mut self, vector: &AnyVector) -> Result<(), IndexError> {
+    pub fn push(&mut self, vector: &RowVector) -> Result<(), IndexError> {
         match (self, vector) {
-            (Self::Dense(rows), AnyVector::Row(RowVector::Dense(vector))) => rows.push(vector),
-            (Self::Sparse(rows), AnyVector::Sparse(vector)) => rows.push(vector),
-            (Self::Multi(rows), AnyVector::Row(RowVector::Multi(matrix))) => rows.push(matrix),
+            (Self::Dense(rows), RowVector::Dense(vector)) => rows.push(vector),
+            (Self::Sparse(rows), RowVector::Sparse(vector)) => rows.push(vector),
+            (Self::Multi(rows), RowVector::Multi(matrix)) => rows.push(matrix),
             (Self::Dense(_) | Self::Sparse(_) | Self::Multi(_), _) => Err(IndexError::Misfit {
                 id: String::new(),
                 field: String::new(),
@@ -121,11 +90,11 @@ impl FieldRows {
     }
 
     /// See [`RowIndex::vector`].
-    pub fn vector(&self, row: Row) -> AnyVector {
+    pub fn vector(&self, row: Row) -> RowVector {
         match self {
-            Self::Dense(rows) => AnyVector::Row(RowVector::Dense(rows.vector(row))),
-            Self::Sparse(rows) => AnyVector::Sparse(rows.vector(row)),
-            Self::Multi(rows) => AnyVector::Row(RowVector::Multi(rows.vector(row))),
+            Self::Dense(rows) => RowVector::Dense(rows.vector(row)),
+            Self::Sparse(rows) => RowVector::Sparse(rows.vector(row)),
+            Self::Multi(rows) => RowVector::Multi(rows.vector(row)),
         }
     }
 

@@ -18,7 +18,7 @@ mod strings;
 pub mod table;
 mod versions;
 
-pub use fields::{AnyVector, FieldRows};
+pub use fields::FieldRows;
 pub use layout::Layout;
 pub use marks::Marks;
 pub use restore::{Order, Restore, Restored};
@@ -28,7 +28,7 @@ use freshet_schemas::{Offset, Partition};
 
 use super::payload::{PayloadField, PayloadIndex};
 use super::rows::{Pick, ROWS_MAX};
-use super::{FieldSpec, IndexError, Time};
+use super::{FieldSpec, IndexError, RowVector, Time};
 
 /// What is indexed of a document.
 #[derive(Clone, Debug, Default)]
@@ -53,14 +53,14 @@ pub struct NewVersion {
     /// Texts of the chunks, in order.
     pub chunks: Vec<String>,
     /// Per field the vectors of its rows.
-    pub fields: Vec<Vec<AnyVector>>,
+    pub fields: Vec<Vec<RowVector>>,
 }
 
 impl NewVersion {
     /// Bytes of what it holds.
     pub fn bytes(&self) -> usize {
         let texts = self.chunks.iter().map(String::len).sum::<usize>();
-        let vectors = self.fields.iter().flatten().map(AnyVector::bytes).sum::<usize>();
+        let vectors = self.fields.iter().flatten().map(RowVector::bytes).sum::<usize>();
         self.id.len() + self.payload.len() + self.digest.len() + texts + vectors
     }
 }
@@ -179,7 +179,7 @@ impl Segment {
     }
 
     /// The vectors of a version in a field.
-    pub fn vectors(&self, version: Version, field: usize) -> impl Iterator<Item = AnyVector> + '_ {
+    pub fn vectors(&self, version: Version, field: usize) -> impl Iterator<Item = RowVector> + '_ {
         let SegmentField { layout, rows } = &self.fields[field];
         layout.rows(version).map(|row| rows.vector(row))
     }

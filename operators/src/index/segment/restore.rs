@@ -1,8 +1,6 @@
 //! Segments that were written and are read back, version by version.
 
-use super::{
-    AnyVector, FieldRows, NewVersion, Segment, SegmentField, SegmentSpec, Source, Version, Versions,
-};
+use super::{FieldRows, NewVersion, Segment, SegmentField, SegmentSpec, Source, Version, Versions};
 use super::{Layout, Marks};
 use freshet_schemas::VectorKind;
 
@@ -115,16 +113,14 @@ impl Restore {
         for ((field, spec), vectors) in self.fields.iter_mut().zip(&self.spec.fields).zip(&version.fields) {
             let misfit = |what| IndexError::Misfit { id: id(), field: spec.name.clone(), what };
             for (number, vector) in vectors.iter().enumerate() {
-                match vector {
-                    AnyVector::Row(vector) => check::fits(spec, vector),
-                    AnyVector::Sparse(vector) => check::fits_sparse(spec, vector),
-                }
-                .map_err(misfit)?;
+                check::fits(spec, vector).map_err(misfit)?;
                 match &mut field.rows {
                     Rows::Head(rows) => rows.push(vector)?,
                     Rows::Sparse(rows) => match vector {
-                        AnyVector::Sparse(vector) => rows.push(vector)?,
-                        AnyVector::Row(_) => return Err(misfit("is not sparse, field is".into())),
+                        RowVector::Sparse(vector) => rows.push(vector)?,
+                        RowVector::Dense(_) | RowVector::Multi(_) => {
+                            return Err(misfit("is not sparse, field is".into()));
+                        }
                     },
                     Rows::Built(rows) => {
                         let row = field.layout.len() + number;
@@ -200,11 +196,11 @@ impl Restore {
 }
 
 /// Whether a vector is a row of built ones, to the bit.
-fn is_row(rows: &DenseRows, row: usize, vector: &AnyVector) -> bool {
+fn is_row(rows: &DenseRows, row: usize, vector: &RowVector) -> bool {
     match vector {
-        AnyVector::Row(RowVector::Dense(vector)) if row < rows.len() => {
+        RowVector::Dense(vector) if row < rows.len() => {
             vector.iter().map(|value| value.to_bits()).eq(rows.row(row as u32).iter().map(|v| v.to_bits()))
         }
-        AnyVector::Row(_) | AnyVector::Sparse(_) => false,
+        RowVector::Dense(_) | RowVector::Multi(_) | RowVector::Sparse(_) => false,
     }
 }

@@ -8,8 +8,8 @@ use freshet_schemas::VectorKind;
 use super::{Part, Place, Shard};
 use crate::index::check;
 use crate::index::rows::Row;
-use crate::index::segment::{AnyVector, NewVersion, Version};
-use crate::index::{DocumentPut, FieldPut, IndexError, RowPut, ShardChange, Time};
+use crate::index::segment::{NewVersion, Version};
+use crate::index::{DocumentPut, FieldPut, IndexError, RowPut, RowVector, ShardChange, Time};
 
 impl Shard {
     /// Applies the changes of a time. Times ascend strictly; a document changes once per time. Then takes in what has
@@ -122,7 +122,7 @@ impl Shard {
     /// A new version with all its vectors, those it keeps copied from the version before.
     fn version(&self, put: DocumentPut, living: Option<Place>) -> Result<NewVersion, IndexError> {
         let DocumentPut { id, origin, payload, digest, chunks, fields } = put;
-        let copy = |field: usize, old: u32| -> Result<AnyVector, IndexError> {
+        let copy = |field: usize, old: u32| -> Result<RowVector, IndexError> {
             let (part, row) = self.kept(&id, living, field, old)?;
             Ok(self.parts[part].segment.fields()[field].rows.vector(row))
         };
@@ -130,12 +130,12 @@ impl Shard {
         for (field, change) in fields.into_iter().enumerate() {
             vectors.push(match change {
                 FieldPut::None => Vec::new(),
-                FieldPut::Sparse(vector) => vec![AnyVector::Sparse(vector)],
+                FieldPut::Sparse(vector) => vec![RowVector::Sparse(vector)],
                 FieldPut::KeepSparse => vec![copy(field, 0)?],
                 FieldPut::Rows(rows) => {
                     let row = |row| match row {
                         RowPut::Keep(old) => copy(field, old),
-                        RowPut::New(vector) => Ok(vector.into()),
+                        RowPut::New(vector) => Ok(vector),
                     };
                     rows.into_iter().map(row).collect::<Result<_, _>>()?
                 }

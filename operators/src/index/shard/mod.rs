@@ -32,8 +32,8 @@ use freshet_schemas::{Offset, Partition, SparseVector};
 
 use super::bits::Bits;
 use super::rows::Row;
-use super::segment::{AnyVector, Layout, Marks, Segment, SegmentSpec, Version};
-use super::{IndexError, Time};
+use super::segment::{Layout, Marks, Segment, SegmentSpec, Version};
+use super::{IndexError, RowVector, Time};
 use passed::PassedFilters;
 use upkeep::Built;
 
@@ -197,8 +197,8 @@ impl Shard {
     pub fn sparse(&self, id: &str, field: usize) -> Option<SparseVector> {
         let (part, version) = self.living(id)?;
         match self.parts[part].segment.vectors(version, field).next() {
-            Some(AnyVector::Sparse(vector)) => Some(vector),
-            Some(AnyVector::Row(_)) | None => None,
+            Some(RowVector::Sparse(vector)) => Some(vector),
+            Some(RowVector::Dense(_) | RowVector::Multi(_)) | None => None,
         }
     }
 

@@ -19,7 +19,7 @@ use serde::de::IgnoredAny;
 use super::schema::{self, Columns};
 use super::source::{self, Source, Window};
 use super::{TableError, guarded};
-use crate::index::segment::{AnyVector, NewVersion, Order, Restore, Restored, Segment, SegmentSpec};
+use crate::index::segment::{NewVersion, Order, Restore, Restored, Segment, SegmentSpec};
 use crate::index::{FieldSpec, RowVector, Time, TokenMatrix};
 
 /// Most rows decoded at once.
@@ -335,17 +335,17 @@ impl<'a> Batch<'a> {
 }
 
 impl Vectors<'_> {
-    fn get(&self, row: usize, spec: &FieldSpec) -> Result<Option<AnyVector>, String> {
+    fn get(&self, row: usize, spec: &FieldSpec) -> Result<Option<RowVector>, String> {
         match self {
             Self::Dense { lists, values } => {
                 let at = row * spec.size..(row + 1) * spec.size;
-                Ok(lists.is_valid(row).then(|| AnyVector::Row(RowVector::Dense(values[at].to_vec()))))
+                Ok(lists.is_valid(row).then(|| RowVector::Dense(values[at].to_vec())))
             }
             Self::Sparse { lists, terms, weights } => {
                 let at = range(lists, row);
                 let vector =
                     || SparseVector { indices: terms[at.clone()].to_vec(), values: weights[at].to_vec() };
-                Ok(lists.is_valid(row).then(|| AnyVector::Sparse(vector())))
+                Ok(lists.is_valid(row).then(|| RowVector::Sparse(vector())))
             }
             Self::Multi { tokens, codes, values, scales, each } => {
                 let (of_tokens, of_scales) = (range(tokens, row), range(scales, row));
@@ -365,7 +365,7 @@ impl Vectors<'_> {
                     codes: values[start as usize..end as usize].to_vec(),
                     scales: each[of_scales].to_vec(),
                 };
-                Ok(tokens.is_valid(row).then(|| AnyVector::Row(RowVector::Multi(matrix()))))
+                Ok(tokens.is_valid(row).then(|| RowVector::Multi(matrix())))
             }
         }
     }

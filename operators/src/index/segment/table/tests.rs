@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::index::payload::{PayloadField, PayloadKind};
 use crate::index::rows::{RowSet, Search};
-use crate::index::segment::{AnyVector, Marks, NewVersion, Restored, Segment, SegmentSpec, Source, Version};
+use crate::index::segment::{Marks, NewVersion, Restored, Segment, SegmentSpec, Source, Version};
 use crate::index::{FieldSpec, Metric, Probe, RowVector, Scoring, Time, TokenCoding, TokenMatrix};
 
 const SIZE: usize = 3;
@@ -77,25 +77,25 @@ fn value() -> impl Strategy<Value = f32> {
     prop_oneof![Just(0.0), Just(-0.0), Just(f32::MIN_POSITIVE / 2.0), -1f32..1.0]
 }
 
-fn dense(size: usize) -> impl Strategy<Value = Vec<AnyVector>> {
-    vec(vec(value(), size).prop_map(|vector| AnyVector::Row(RowVector::Dense(vector))), 0..4)
+fn dense(size: usize) -> impl Strategy<Value = Vec<RowVector>> {
+    vec(vec(value(), size).prop_map(|vector| RowVector::Dense(vector)), 0..4)
 }
 
-fn sparse() -> impl Strategy<Value = Vec<AnyVector>> {
+fn sparse() -> impl Strategy<Value = Vec<RowVector>> {
     let terms =
         || proptest::collection::btree_map(select(vec![0, 1, 7, u64::MAX - 1, u64::MAX]), 0f32..3.0, 0..5);
     let vector = terms().prop_map(|terms| {
         let (indices, values) = terms.into_iter().unzip();
-        AnyVector::Sparse(SparseVector { indices, values })
+        RowVector::Sparse(SparseVector { indices, values })
     });
     option::of(vector).prop_map(|vector| vector.into_iter().collect())
 }
 
-fn multi() -> impl Strategy<Value = Vec<AnyVector>> {
+fn multi() -> impl Strategy<Value = Vec<RowVector>> {
     let token = || (vec(-127i8..=127, SIZE), 0f32..0.1);
     let matrix = vec(token(), 0..4).prop_map(|tokens| {
         let (codes, scales): (Vec<Vec<i8>>, Vec<f32>) = tokens.into_iter().unzip();
-        AnyVector::Row(RowVector::Multi(TokenMatrix { dim: SIZE, codes: codes.concat(), scales }))
+        RowVector::Multi(TokenMatrix { dim: SIZE, codes: codes.concat(), scales })
     });
     vec(matrix, 0..4)
 }
@@ -153,7 +153,7 @@ fn read_back(bytes: &[u8], spec: &SegmentSpec, indexes: Vec<(usize, Vec<u8>)>) -
     table.restored
 }
 
-fn bits(vectors: impl Iterator<Item = AnyVector>) -> Vec<String> {
+fn bits(vectors: impl Iterator<Item = RowVector>) -> Vec<String> {
     // `Debug` tells −0 from 0, and gives as many digits as it takes.
     vectors.map(|vector| format!("{vector:?}")).collect()
 }
@@ -264,7 +264,7 @@ proptest! {
 fn some(count: u64) -> Vec<(NewVersion, Time, bool)> {
     let version = |number: u64| {
         let value = |place: u64| (((number * 7 + place) * 2_654_435_761) % 2003) as f32 / 1000.0 - 1.0;
-        let row = |places: u64| AnyVector::Row(RowVector::Dense((0..places).map(value).collect()));
+        let row = |places: u64| RowVector::Dense((0..places).map(value).collect());
         let terms = SparseVector { indices: vec![number % 5, 7 + number % 3], values: vec![1.0, 0.5] };
         let matrix = TokenMatrix { dim: SIZE, codes: vec![1, -127, 127], scales: vec![0.01] };
         NewVersion {
@@ -276,9 +276,9 @@ fn some(count: u64) -> Vec<(NewVersion, Time, bool)> {
             fields: vec![
                 vec![row(3), row(3)],
                 vec![row(2)],
-                vec![AnyVector::Sparse(terms)],
+                vec![RowVector::Sparse(terms)],
                 Vec::new(),
-                vec![AnyVector::Row(RowVector::Multi(matrix))],
+                vec![RowVector::Multi(matrix)],
             ],
         }
     };

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::TableError;
 use super::schema::{self, Columns};
 use crate::index::payload::PayloadKind;
-use crate::index::segment::{AnyVector, FieldRows, Segment, SegmentSpec, Version};
+use crate::index::segment::{FieldRows, Segment, SegmentSpec, Version};
 use crate::index::{FieldSpec, RowVector};
 
 /// Rows given to Parquet at once.
@@ -191,7 +191,7 @@ impl Rows {
         self.bytes += bytes + 40;
         for (vectors, field) in self.vectors.iter_mut().zip(segment.fields()) {
             let vector = field.layout.rows(version).nth(row).map(|row| field.rows.vector(row));
-            self.bytes += vector.as_ref().map_or(0, AnyVector::bytes);
+            self.bytes += vector.as_ref().map_or(0, RowVector::bytes);
             vectors.push(vector);
         }
         for (path, scalars) in &mut self.scalars {
@@ -249,7 +249,7 @@ impl Vectors {
         }
     }
 
-    fn push(&mut self, vector: Option<AnyVector>) {
+    fn push(&mut self, vector: Option<RowVector>) {
         self.nulls.append(vector.is_some());
         let before = self.floats.len();
         match vector {
@@ -257,12 +257,12 @@ impl Vectors {
                 self.floats.resize(self.floats.len() + self.size as usize, 0.0);
             }
             None => {}
-            Some(AnyVector::Row(RowVector::Dense(vector))) => self.floats.extend(vector),
-            Some(AnyVector::Row(RowVector::Multi(matrix))) => {
+            Some(RowVector::Dense(vector)) => self.floats.extend(vector),
+            Some(RowVector::Multi(matrix)) => {
                 self.codes.extend(matrix.codes);
                 self.floats.extend(matrix.scales);
             }
-            Some(AnyVector::Sparse(vector) | AnyVector::Row(RowVector::Sparse(vector))) => {
+            Some(RowVector::Sparse(vector)) => {
                 self.terms.extend(vector.indices);
                 self.floats.extend(vector.values);
             }
