@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use freshet_config::{Config, Connector, DEFAULT_PLAN, Kafka, VectorField, defaults};
+use freshet_config::{Config, Connector, DEFAULT_PLAN, Endpoint, Kafka, RerankerKind, VectorField, defaults};
 use freshet_schemas::{Fusion, Node, NodeQuery, Params, VectorKind};
 
 fn no_env(_: &str) -> Option<String> {
@@ -67,10 +67,12 @@ fn the_default_file_says_what_the_code_does() {
     let mut uncommented = String::new();
     let keys =
         ["kind", "bootstrap_servers", "create_topics", "partitions", "replication", "auto_offset_reset"];
+    let mut connector = true;
     for line in kafka.lines() {
+        connector &= !line.starts_with("[topics]");
         let key = line
             .strip_prefix("# ")
-            .filter(|rest| keys.iter().any(|key| rest.starts_with(&format!("{key} = "))));
+            .filter(|rest| connector && keys.iter().any(|key| rest.starts_with(&format!("{key} = "))));
         uncommented.push_str(key.unwrap_or(line));
         uncommented.push('\n');
     }
@@ -82,6 +84,31 @@ fn the_default_file_says_what_the_code_does() {
     assert_eq!(config.snapshots, Some(Default::default()));
     assert_eq!(config.http, Some(Default::default()));
     assert_eq!(config.embedding.threads.get(), 8);
+}
+
+#[test]
+fn the_rerankers_of_the_default_file_parse_once_they_are_no_comment() {
+    let text = read("default.toml");
+    let lines = text.lines().skip_while(|line| !line.starts_with("# [rerankers"));
+    let lines: Vec<&str> = lines.map_while(|line| line.strip_prefix("# ")).collect();
+    let key = |name: &str| (name == "JINA_API_KEY").then(|| "secret".to_owned());
+    let config = Config::parse(&lines.join("\n"), &key).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.rerankers.keys().collect::<Vec<_>>(), ["cross", "far", "judge"]);
+    let RerankerKind::Remote(far) = &config.rerankers["far"].kind else { panic!("another kind") };
+    assert_eq!(far.api_key.as_ref().map(|key| key.reveal()), Some("secret"));
+    // What stands there is what holds without it.
+    let bare = "[rerankers.far]\nkind = 'remote'\nurl = 'http://h'";
+    let bare = Config::parse(bare, &no_env).unwrap_or_else(|errors| panic!("{errors}"));
+    let RerankerKind::Remote(base) = &bare.rerankers["far"].kind else { panic!("another kind") };
+    let same = Endpoint {
+        url: far.url.clone(),
+        model: far.model.clone(),
+        api_key: far.api_key.clone(),
+        ..base.clone()
+    };
+    assert_eq!(*far, same);
+    assert_eq!(config.rerankers["cross"].budget, bare.rerankers["far"].budget);
+    assert_eq!(config.rerankers["cross"].documents_max, bare.rerankers["far"].documents_max);
 }
 
 #[test]
