@@ -72,7 +72,10 @@ pub(crate) fn restore(
         SnapshotUse::Nothing => Ok((Restored::default(), None)),
         SnapshotUse::Continue => begin(setup, configured, workers, ends).map_err(|error| match error {
             RunError::Snapshot(error @ SnapshotError::Store { .. }) => RunError::Store(error),
-            error => error,
+            error @ (RunError::Connect(_)
+            | RunError::Failed(_)
+            | RunError::Snapshot(_)
+            | RunError::Store(_)) => error,
         }),
         SnapshotUse::At(_) => {
             let store = Store::open(&configured.store, &configured.options)?;

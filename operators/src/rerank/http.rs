@@ -250,6 +250,10 @@ impl Shared {
         Ok((response.status(), response.headers().clone(), answer))
     }
 
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others cannot come of a request like this, or say no more"
+    )]
     fn unreachable(&self, error: &ureq::Error, timeout: Duration) -> Failure {
         let host = &self.host;
         // What the error itself prints may hold the address, and that may hold a secret.

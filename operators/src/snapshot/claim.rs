@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SnapshotError;
 use super::store::Store;
+use super::{OtherOwner, SnapshotError};
 use crate::clock;
 
 /// Folder of the claims.
@@ -110,7 +110,8 @@ impl Owner {
             )
         };
         let Self { pipeline, run, since } = self;
-        SnapshotError::Owned { store: store.url().to_owned(), pipeline, run, since, advice }
+        let owner = OtherOwner { store: store.url().to_owned(), pipeline, run, since, advice };
+        SnapshotError::Owned(Box::new(owner))
     }
 }
 

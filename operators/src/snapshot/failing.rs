@@ -52,7 +52,7 @@ impl Luck {
             Some(x ^ (x << 17))
         };
         let x = self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).expect("always some") >> 20;
-        if every == 0 || x % every != 0 {
+        if every == 0 || !x.is_multiple_of(every) {
             return Fate::Well;
         }
         self.failed.fetch_add(1, Ordering::SeqCst);

@@ -50,22 +50,8 @@ pub enum SnapshotError {
         advice: String,
     },
     /// Another run writes to the store.
-    #[error(
-        "{store} belongs to pipeline \"{pipeline}\": its newest snapshots are those of run {run}, which began at \
-         {since}; {advice}"
-    )]
-    Owned {
-        /// URL of the store.
-        store: String,
-        /// Name of the other pipeline.
-        pipeline: String,
-        /// Its run.
-        run: String,
-        /// When that began.
-        since: String,
-        /// What to do.
-        advice: String,
-    },
+    #[error(transparent)]
+    Owned(Box<OtherOwner>),
     /// A snapshot of the name is there.
     #[error(
         "snapshot {id} is there already, and was written by run {run} of pipeline \"{pipeline}\"; stop one of the two"
@@ -121,4 +107,23 @@ pub enum SnapshotError {
         /// What is wrong.
         source: IndexError,
     },
+}
+
+/// Who writes to a store that a run wanted for itself.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{store} belongs to pipeline \"{pipeline}\": its newest snapshots are those of run {run}, which began at {since}; \
+     {advice}"
+)]
+pub struct OtherOwner {
+    /// URL of the store.
+    pub store: String,
+    /// Name of the other pipeline.
+    pub pipeline: String,
+    /// Its run.
+    pub run: String,
+    /// When that began.
+    pub since: String,
+    /// What to do.
+    pub advice: String,
 }

@@ -78,7 +78,7 @@ fn value() -> impl Strategy<Value = f32> {
 }
 
 fn dense(size: usize) -> impl Strategy<Value = Vec<RowVector>> {
-    vec(vec(value(), size).prop_map(|vector| RowVector::Dense(vector)), 0..4)
+    vec(vec(value(), size).prop_map(RowVector::Dense), 0..4)
 }
 
 fn sparse() -> impl Strategy<Value = Vec<RowVector>> {
