@@ -28,7 +28,7 @@ pub(crate) struct ReplayArgs {
     queries: Vec<PathBuf>,
     /// Take the queries from the table of answers in the store.
     #[arg(long)]
-    from: Option<From>,
+    from: Option<Kept>,
     /// The first day whose queries are taken from the table.
     #[arg(long, value_name = "YYYY-MM-DD", requires = "from")]
     since: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct ReplayArgs {
 
 /// Where queries come from, beside files.
 #[derive(Clone, Copy, ValueEnum)]
-enum From {
+enum Kept {
     /// The table of answers.
     Answers,
 }

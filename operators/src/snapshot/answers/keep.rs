@@ -62,7 +62,8 @@ impl Keeper {
         }
     }
 
-    fn attempt(&mut self, to: &Target<'_>) -> Result<(), SnapshotError> {
+    /// Writes all that waits.
+    pub(super) fn attempt(&mut self, to: &Target<'_>) -> Result<(), SnapshotError> {
         match self.write_all(to) {
             Ok(()) => {
                 let lost = self.answers.settled();

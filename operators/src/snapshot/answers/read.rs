@@ -32,14 +32,14 @@ pub fn is_date(text: &str) -> bool {
 }
 
 /// Folders of the table with their dates, ascending.
-fn days(store: &Store) -> Result<Vec<(String, String)>, SnapshotError> {
+pub(super) fn days(store: &Store) -> Result<Vec<(String, String)>, SnapshotError> {
     let folders = store.folders(ANSWERS)?.into_iter();
     Ok(folders
         .filter_map(|name| Some((format!("{ANSWERS}/{name}"), name.strip_prefix("date=")?.to_owned())))
         .collect())
 }
 
-fn files(store: &Store, folder: &str) -> Result<Vec<String>, SnapshotError> {
+pub(super) fn files(store: &Store, folder: &str) -> Result<Vec<String>, SnapshotError> {
     let mut files = store.files(folder)?;
     files.retain(|path| path.ends_with(".parquet"));
     Ok(files)
@@ -70,7 +70,8 @@ pub fn queries(store: &Store, since: Option<&str>) -> Result<Vec<AskedQuery>, Sn
     Ok(queries)
 }
 
-fn read(store: &Store, path: &str) -> Result<Vec<AskedQuery>, SnapshotError> {
+/// The rows of a file.
+pub(super) fn read(store: &Store, path: &str) -> Result<Vec<AskedQuery>, SnapshotError> {
     let failed = |source: TableError| SnapshotError::Table { path: path.to_owned(), source };
     let bytes = Bytes::from(store.get(path)?);
     let batches = guarded(|| {
