@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use freshet::replay::{
-    Comparison, Hit, LoggedQuery, Moved, answer, compare, from_table, read_log, summary,
-};
+use freshet::replay::{Comparison, Hit, LoggedQuery, Moved, answer, compare, from_table, read_log, summary};
 use freshet::run::Progress;
 use freshet::setup::Setup;
 use freshet_config::{Config, Snapshots, StoreOptions};
@@ -32,7 +30,12 @@ fn embedded(setup: &Setup) -> u64 {
 
 /// Changes some documents (no text: a delete) and asks a question, in a run of its own that ends with a snapshot, whose
 /// name comes back.
-fn life(config: &Config, memory: &Memory, documents: &[(&str, Option<&str>)], query: &serde_json::Value) -> String {
+fn life(
+    config: &Config,
+    memory: &Memory,
+    documents: &[(&str, Option<&str>)],
+    query: &serde_json::Value,
+) -> String {
     for (id, text) in documents {
         let value = text.map(|text| json!({"id": id, "text": text}).to_string().into_bytes());
         let record = Record { key: Some(id.as_bytes().to_vec()), value, ..Record::default() };
@@ -138,7 +141,8 @@ fn two_plans_order_the_same_documents_differently() {
     config.plans = turned.unwrap_or_else(|errors| panic!("{errors}")).plans;
     let memory = topics();
     let documents = [("a", Some("refund")), ("b", Some("refund harbour")), ("c", Some("invoice"))];
-    let snapshot = life(&config, &memory, &documents, &json!({"id": "q", "text": "x", "consistency": "strong"}));
+    let snapshot =
+        life(&config, &memory, &documents, &json!({"id": "q", "text": "x", "consistency": "strong"}));
     let log = folder.path().join("log.jsonl");
     std::fs::write(
         &log,
@@ -156,7 +160,11 @@ fn two_plans_order_the_same_documents_differently() {
     let found = answer(&setup, &snapshot, &plans, &queries, &Arc::new(Progress::default())).unwrap();
     let all = compare(&queries, &found[0], &found[1]);
     let ids: Vec<&str> = all.iter().map(|one| one.id.as_str()).collect();
-    assert_eq!(ids, ["q2", "q1", "line 4"], "c is joined by b, above it; a and b change places; an error is last");
+    assert_eq!(
+        ids,
+        ["q2", "q1", "line 4"],
+        "c is joined by b, above it; a and b change places; an error is last"
+    );
     assert_eq!((&all[0].entered, &all[0].left), (&vec![hit("b", 1)], &vec![]));
     assert_eq!(all[0].moved, [moved("c", 1, 2)]);
     assert_eq!(all[1].moved, [moved("b", 2, 1), moved("a", 1, 2)]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use freshet::replay::{
-    self, Comparison, LoggedQuery, Replayed, ReplayError, Summary, from_table, read_log, summary,
+    self, Comparison, LoggedQuery, ReplayError, Replayed, Summary, from_table, read_log, summary,
 };
 use freshet::run::{Progress, Until};
 use freshet::setup::Setup;
@@ -112,7 +112,10 @@ fn check(args: &ReplayArgs, config: &Config) -> Result<(), Failure> {
     for plan in &args.plan {
         if !config.plans.contains_key(plan) {
             let known: Vec<&str> = config.plans.keys().map(String::as_str).collect();
-            return Err(Failure::Usage(format!("--plan: no plan \"{plan}\"; there are {}", known.join(", "))));
+            return Err(Failure::Usage(format!(
+                "--plan: no plan \"{plan}\"; there are {}",
+                known.join(", ")
+            )));
         }
     }
     match &args.since {

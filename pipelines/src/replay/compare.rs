@@ -222,8 +222,7 @@ mod tests {
             long[..d].chars().filter(|id| first.contains(*id)).count() as f64
         };
         let one: f64 = (1..=l).map(|d| x(d) / d as f64 * p.powi(d as i32)).sum();
-        let two: f64 =
-            (s + 1..=l).map(|d| x(s) * (d - s) as f64 / (s * d) as f64 * p.powi(d as i32)).sum();
+        let two: f64 = (s + 1..=l).map(|d| x(s) * (d - s) as f64 / (s * d) as f64 * p.powi(d as i32)).sum();
         (1.0 - p) / p * (one + two) + ((x(l) - x(s)) / l as f64 + x(s) / s as f64) * p.powi(l as i32)
     }
 

@@ -68,7 +68,10 @@ impl Keeper {
             Ok(()) => {
                 let lost = self.answers.settled();
                 if lost > 0 || self.failed > 0 {
-                    tracing::warn!(lost, "answers are written again; those that are lost are missing in the table");
+                    tracing::warn!(
+                        lost,
+                        "answers are written again; those that are lost are missing in the table"
+                    );
                 }
                 self.failed = 0;
                 Ok(())
@@ -110,7 +113,12 @@ impl Keeper {
         result
     }
 
-    fn write_day(&mut self, to: &Target<'_>, date: &str, rows: &[AnsweredQuery]) -> Result<(), SnapshotError> {
+    fn write_day(
+        &mut self,
+        to: &Target<'_>,
+        date: &str,
+        rows: &[AnsweredQuery],
+    ) -> Result<(), SnapshotError> {
         let number = self.numbers.entry(date.to_owned()).or_default();
         let path = format!("{ANSWERS}/date={date}/{number:012}-{}.parquet", to.claim.run());
         let about = [("freshet.pipeline", to.claim.pipeline()), ("freshet.run", to.claim.run())];

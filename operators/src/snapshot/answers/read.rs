@@ -130,9 +130,8 @@ pub(in crate::snapshot) fn clean(store: &Store, limit: Time) -> Result<(), Snaps
         // Others' folders are left alone.
         let Ok(day) = date.parse::<Date>() else { continue };
         let end = day.tomorrow().and_then(|next| next.to_zoned(TimeZone::UTC));
-        let is_old = end.is_ok_and(|end| {
-            u64::try_from(end.timestamp().as_millisecond()).is_ok_and(|end| end <= limit)
-        });
+        let is_old = end
+            .is_ok_and(|end| u64::try_from(end.timestamp().as_millisecond()).is_ok_and(|end| end <= limit));
         if is_old {
             for path in store.files(&folder)? {
                 store.delete(&path)?;

@@ -118,7 +118,10 @@ fn what_finds_no_room_is_counted_and_holds_nobody_up() {
     let small = Answers::with_room(Room { rows: 9, bytes: 2_000 }, || {});
     (0..9).for_each(|number| small.record(row("q", number)));
     let (lost, held) = (small.lost(), lock(&small.waiting).held);
-    assert!(lost > 0 && held.rows as u64 == 9 - lost && held.bytes <= 2_000 && held.rows > 2, "{lost}, {held:?}");
+    assert!(
+        lost > 0 && held.rows as u64 == 9 - lost && held.bytes <= 2_000 && held.rows > 2,
+        "{lost}, {held:?}"
+    );
 }
 
 #[test]
@@ -141,7 +144,9 @@ fn days_are_read_from_a_date_on_and_go_when_they_are_old() {
     assert_eq!(ids(&all), ["old", "twice", "new"]);
     assert_eq!(all[1].asked_us, second as i64, "the later one");
     assert_eq!(ids(&queries(&store, Some("2026-11-21")).expect("queries")), ["twice", "new"]);
-    assert!(is_date("2026-11-21") && !is_date("2026-11-31") && !is_date("21.11.2026") && !is_date("20261121"));
+    assert!(
+        is_date("2026-11-21") && !is_date("2026-11-31") && !is_date("21.11.2026") && !is_date("20261121")
+    );
     let text = view(&store).expect("an answer").expect("a view");
     assert!(text.contains("read_parquet('memory:///answers/*/*.parquet'"), "{text}");
     clean(&store, second / 1_000 - 1).expect("cleaned");
