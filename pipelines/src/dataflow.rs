@@ -96,8 +96,8 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
     } = ends;
     let (shards, snapshots) = (ends.shards, ends.snapshots);
     let living = shards.living();
-    let answers = snapshots.as_ref().and_then(|snapshots| snapshots.answers());
-    let journal = answers.map(|answers| Journal::new(Arc::clone(answers)));
+    let kept = snapshots.as_ref().and_then(|snapshots| snapshots.answers());
+    let journal = kept.map(|kept| Journal::new(Arc::clone(kept)));
     let running = Running {
         applied: ProbeHandle::new(),
         offsets: Rc::new(RefCell::new(offsets)),

@@ -284,7 +284,7 @@ fn a_log_is_answered_again() {
     place.append("documents", &json!({"key": "a", "value": null}));
     let second = run();
     let replay = |arguments: &[&str]| {
-        let output = place.done(&[&["replay"], arguments].concat());
+        let output = place.done(&[&["replay"][..], arguments].concat());
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     let (code, out, told) = replay(&["--from", "answers", "--at", &first, "--at", &second]);

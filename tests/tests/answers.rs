@@ -165,11 +165,11 @@ fn duckdb_reads_who_asked_what_and_what_was_found() {
                 as_of
             ])
         };
-        assert_eq!(found[1], given.values().map(row).collect::<Vec<_>>().into());
+        assert_eq!(found[1], Value::Array(given.values().map(row).collect()));
         let mut expected: Vec<Value> = given.values().flat_map(legs).collect();
         expected.sort_by_key(|row| (row[0].to_string(), row[1].as_u64(), row[9].to_string()));
         assert!(expected.len() > 8, "hits with several legs: {}", expected.len());
-        assert_eq!(found[2], expected.into());
+        assert_eq!(found[2], Value::Array(expected));
         assert_eq!(found[3], json!([["refund", 4], ["berth", 1]]));
         assert_eq!(found[4], json!([[6]]));
         assert_eq!(found[5], json!([["zebra"]]));

@@ -134,7 +134,8 @@ impl Answers {
         waiting.held.bytes += bytes;
         waiting.rows.push(row);
         let half = waiting.held.rows * 2 >= self.room.rows || waiting.held.bytes * 2 >= self.room.bytes;
-        let wake = half && !std::mem::replace(&mut waiting.woken, half || waiting.woken);
+        let wake = half && !waiting.woken;
+        waiting.woken |= wake;
         drop(waiting);
         if wake {
             (self.wake)();
