@@ -183,6 +183,7 @@ impl Default for Snapshots {
             interval: SNAPSHOT_INTERVAL,
             keep: SNAPSHOT_KEEP,
             keep_for: SNAPSHOT_KEEP_FOR,
+            answers: false,
         }
     }
 }

@@ -286,6 +286,8 @@ pub struct Snapshots {
     pub keep: NonZeroUsize,
     /// Snapshots that are not older than this, before the newest, are kept too.
     pub keep_for: Duration,
+    /// Whether every query is kept with its answer, in the table `answers`, for as long as `keep_for` says.
+    pub answers: bool,
 }
 
 /// `[snapshots.options]`: keys as the store's client names them, such as `aws_endpoint`. Values may be secrets: they are

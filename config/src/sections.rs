@@ -178,6 +178,7 @@ pub(crate) fn snapshots(mut section: Section<'_>) -> Snapshots {
         interval: section.duration("interval").unwrap_or(base.interval),
         keep: section.count("keep", COUNT_MAX).unwrap_or(base.keep),
         keep_for: section.duration("keep_for").unwrap_or(base.keep_for),
+        answers: section.bool("answers").unwrap_or(base.answers),
     };
     let is_url = snapshots
         .store

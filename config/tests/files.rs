@@ -79,6 +79,7 @@ fn the_default_file_says_what_the_code_does() {
     assert_eq!(parse(&uncommented).connector, Connector::Kafka(Kafka::at("localhost:9092")));
     // What has no default is there as a comment, and parses once it is one no longer.
     let uncommented = text.replace("# [snapshots]", "[snapshots]").replace("# store", "store");
+    let uncommented = uncommented.replace("# keep", "keep").replace("# answers = false", "answers = false");
     let uncommented = uncommented.replace("# interval", "interval").replace("# [http]", "[http]");
     let config = parse(&uncommented.replace("# listen", "listen").replace("# threads", "threads"));
     assert_eq!(config.snapshots, Some(Default::default()));

@@ -32,7 +32,7 @@ use freshet_operators::gather::{Executions, Gathered, answer, gather, start};
 use freshet_operators::index::Time;
 use freshet_operators::message::{AnswerRecord, Binding, DeadLetter};
 use freshet_operators::plan::plan;
-use freshet_operators::produce::{Delivery, Offsets, Producer, produce};
+use freshet_operators::produce::{Delivery, Journal, Offsets, Producer, produce};
 use freshet_operators::rerank::rerank;
 use freshet_operators::shard::{Indexing, Living, Round, Shards, SharedShards, index, restored, serve};
 use freshet_operators::snapshot::Snapshots;
@@ -96,6 +96,8 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
     } = ends;
     let (shards, snapshots) = (ends.shards, ends.snapshots);
     let living = shards.living();
+    let kept = snapshots.as_ref().and_then(|snapshots| snapshots.answers());
+    let journal = kept.map(|kept| Journal::new(Arc::clone(kept)));
     let running = Running {
         applied: ProbeHandle::new(),
         offsets: Rc::new(RefCell::new(offsets)),
@@ -124,6 +126,7 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
         let queries = QueryConsumer {
             source: queries,
             offsets: Rc::clone(&running.offsets),
+            journal: journal.clone(),
             in_flight_max: setup.config.queries.in_flight_max.get(),
             tick: LOOK_AGAIN,
             wake: wakes.0,
@@ -135,6 +138,7 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
             answers: topics.answers.clone(),
             query_letters: format!("{}{DEAD_LETTER_SUFFIX}", topics.queries),
             offsets: Rc::clone(&running.offsets),
+            journal,
             unsettled: Rc::clone(&running.unsettled),
             tick: LOOK_AGAIN,
             wake: wakes.1,

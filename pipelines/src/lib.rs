@@ -6,6 +6,7 @@ mod delivery;
 pub mod eval;
 pub mod overlay;
 pub mod render;
+pub mod replay;
 pub mod restore;
 pub mod run;
 pub mod setup;

@@ -100,7 +100,7 @@ pub(crate) fn restore(
 /// Begins with the newest snapshot, as the one run that writes to the store.
 fn begin(
     setup: &Setup,
-    Configured { store, options, interval, keep, keep_for }: &Configured,
+    Configured { store, options, interval, keep, keep_for, answers }: &Configured,
     workers: usize,
     ends: &BTreeMap<Partition, Offset>,
 ) -> Result<(Restored, Option<Snapshots>), RunError> {
@@ -112,7 +112,7 @@ fn begin(
     let retention = Retention { keep: keep.get(), keep_for: *keep_for };
     let (spec, identity) = (Arc::clone(setup.segments()), setup.identity().clone());
     let writer = Writer::new(Arc::new(store), spec, identity, retention, claim, unchanged);
-    let snapshots = Snapshots::start(writer, workers, *interval);
+    let snapshots = Snapshots::start(writer, workers, *interval, *answers);
     let snapshots = snapshots.map_err(|error| RunError::Failed(format!("cannot start a thread: {error}")))?;
     Ok((restored, Some(snapshots)))
 }

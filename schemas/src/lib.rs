@@ -27,7 +27,7 @@ pub use filter::{
 };
 pub use query::{
     Ask, Consistency, Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, PlanSpec, Query, QueryFault,
-    QueryLimits, RRF_K_DEFAULT, WithPayload,
+    QueryLimits, RRF_K_DEFAULT, WithPayload, text_of,
 };
 pub use record::{Header, Headers, Offset, Partition, Record, dead_letter, headers};
 pub use vector::{SparseVector, VectorKind, VectorValue};

@@ -35,6 +35,18 @@ pub struct QueryLimits {
     pub text_bytes_max: usize,
 }
 
+/// The text of a query's JSON: its own, else the first one that stands in it, in plan order.
+pub fn text_of(query: &serde_json::Value) -> Option<&str> {
+    let own = query["text"].as_str().or_else(|| query["query"]["text"].as_str());
+    let prefetch = &query["prefetch"];
+    own.or_else(|| match prefetch.as_array() {
+        Some(stages) => stages.iter().find_map(text_of),
+        // One stage may stand without brackets.
+        None if prefetch.is_object() => text_of(prefetch),
+        None => None,
+    })
+}
+
 /// A checked query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Query {

@@ -16,7 +16,7 @@ use freshet::setup::Setup;
 use freshet_config::{Config, StoreOptions};
 use freshet_operators::connect::{self, Connector, Sink};
 use freshet_operators::crash;
-use freshet_operators::snapshot::{Store, documents, inspect, list};
+use freshet_operators::snapshot::{Store, answers as table, documents, inspect, list};
 use freshet_schemas::{Answer, Query, Record};
 use freshet_tests::block_on;
 use freshet_tests::drive::{self, query_record};
@@ -41,7 +41,7 @@ fn config(folder: &Path, connector: &str) -> String {
     let snapshots = folder.join("snapshots");
     format!(
         "{before}{connector}\n{after}\n[snapshots]\nstore = \"file://{}\"\ninterval = \"20ms\"\nkeep = 3\n\
-         keep_for = \"1s\"\n",
+         keep_for = \"1s\"\nanswers = true\n",
         snapshots.display()
     )
 }
@@ -241,6 +241,13 @@ fn check(folder: &Path, config: Config, connector: &std::sync::Arc<dyn Connector
     let end = BTreeMap::from([(0, log.documents.len() as i64 - 1)]);
     let expected: Vec<String> = oracle.documents(&end).into_keys().collect();
     assert_eq!(held, expected, "the newest snapshot holds what the log says");
+    // The table of answers lacks what a kill took with it. All of it can be read, and is what was asked.
+    let kept = table::queries(&store, None).unwrap();
+    assert!(!kept.is_empty(), "some life has kept its answers");
+    for asked in kept {
+        let query = log.queries.get(&asked.id).map(Value::to_string);
+        assert_eq!(Some(asked.query), query, "{}", asked.id);
+    }
 }
 
 /// All records of a topic with one partition.

@@ -1,6 +1,7 @@
 //! Tests of whole pipelines: one binary.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
 
+mod answers;
 mod bad_input;
 mod budget;
 mod documents;
@@ -10,5 +11,6 @@ mod freshness;
 mod kafka;
 mod models;
 mod oracle;
+mod replay;
 mod snapshots;
 mod stores;

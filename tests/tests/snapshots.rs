@@ -261,7 +261,7 @@ fn old_snapshots_and_their_files_are_removed() {
 }
 
 /// Runs queries on a fresh DuckDB, the rows of each as JSON. Without DuckDB the test is skipped by name; on CI it fails.
-fn duckdb(test: &str, queries: &[String]) -> Option<Vec<serde_json::Value>> {
+pub(crate) fn duckdb(test: &str, queries: &[String]) -> Option<Vec<serde_json::Value>> {
     const SCRIPT: &str = "import duckdb, json, sys\n\
         db = duckdb.connect()\n\
         for query in json.load(sys.stdin):\n\

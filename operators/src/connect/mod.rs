@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use freshet_schemas::{Offset, Partition, Record};
 
-pub use files::{Files, FilesLock};
+pub use files::{Files, FilesLock, record_of_line};
 pub use kafka::{Kafka, KafkaMetrics};
 pub use memory::Memory;
 pub use progress::{Progress, raise};

@@ -19,7 +19,7 @@ use crate::connect::Source;
 use crate::control::Control;
 use crate::index::Time;
 use crate::message::Origin;
-use crate::produce::Offsets;
+use crate::produce::{Offsets, SharedJournal};
 use crate::wake::LateWake;
 
 /// What the operator needs to read queries.
@@ -28,6 +28,8 @@ pub struct QueryConsumer {
     pub source: Box<dyn Source>,
     /// Queries read and not answered yet; shared with the operator that writes answers.
     pub offsets: Rc<RefCell<Offsets>>,
+    /// What remembers queries as they were asked, if anything does.
+    pub journal: Option<SharedJournal>,
     /// Most queries being answered at once.
     pub in_flight_max: usize,
     /// Time after which an idle operator looks again.
@@ -98,6 +100,10 @@ impl QueryConsumer {
             Ok(mut polled) => {
                 polled.records.retain(|record| offsets.read(record.partition, record.offset));
                 offsets.advance(&polled.positions);
+                if let Some(journal) = &self.journal {
+                    let mut journal = journal.borrow_mut();
+                    polled.records.iter().for_each(|record| journal.read(record));
+                }
                 polled.records
             }
             Err(error) => {

@@ -4,10 +4,14 @@
 //! flight and the documents' budget. Exactly once: the progress of the queries is handed over with their answers, and
 //! both are written in one transaction. At least once: offsets of queries are committed when the answers before them
 //! are written.
+//!
+//! Where the table of answers is kept, an answer goes there once it is handed over.
 
+mod journal;
 mod offsets;
 mod together;
 
+pub use journal::{Journal, SharedJournal};
 pub use offsets::Offsets;
 pub use together::Together;
 
@@ -29,6 +33,7 @@ use crate::gather::DOCUMENTS;
 use crate::index::Time;
 use crate::message::{AnswerRecord, DeadLetter, Origin};
 use crate::plan::error_answer;
+use crate::snapshot::answers::AnsweredQuery;
 use crate::wake::LateWake;
 
 /// What the operator needs to write.
@@ -41,6 +46,8 @@ pub struct Producer {
     pub query_letters: String,
     /// Queries read and not answered yet.
     pub offsets: Rc<RefCell<Offsets>>,
+    /// Where answers are kept as a table, if they are.
+    pub journal: Option<SharedJournal>,
     /// Written, and not known to be written: for the end of a run.
     pub unsettled: Rc<RefCell<usize>>,
     /// Time after which a waiting operator looks again.
@@ -89,6 +96,8 @@ struct Outgoing {
     answers: Option<String>,
     /// What an answer reflects.
     as_of: AsOf,
+    /// What is kept of it, once it is handed over.
+    row: Option<Box<AnsweredQuery>>,
 }
 
 /// Writes answers and dead letters.
@@ -127,28 +136,48 @@ pub fn produce<'scope>(
 impl Producer {
     fn answer(&self, answer: AnswerRecord) -> Outgoing {
         let took_us = clock::now_us().saturating_sub(answer.read_at_us);
-        let (record, as_of) = answer_record(&answer.id, &answer.answer, took_us, answer.headers);
-        let topic = self.answers.clone();
-        Outgoing { topic, record, settles: Some(answer.origin), answers: Some(answer.id), as_of }
+        let (record, whole) = answer_record(&answer.id, &answer.answer, took_us, answer.headers);
+        let as_of = whole.as_of.get(DOCUMENTS).cloned().unwrap_or_default();
+        let journal = self.journal.as_ref().map(|journal| journal.borrow_mut());
+        let row = journal.and_then(|mut journal| journal.row(answer.origin, answer.read_at_us, whole));
+        Outgoing {
+            topic: self.answers.clone(),
+            record,
+            settles: Some(answer.origin),
+            answers: Some(answer.id),
+            as_of,
+            row: row.map(Box::new),
+        }
     }
 
     fn letter(&self, letter: DeadLetter) -> Outgoing {
         let settles = (letter.topic == self.query_letters).then_some(letter.origin);
-        Outgoing { topic: letter.topic, record: letter.record, settles, answers: None, as_of: AsOf::new() }
+        if let (Some(origin), Some(journal)) = (settles, &self.journal) {
+            journal.borrow_mut().forget(origin);
+        }
+        let (topic, record) = (letter.topic, letter.record);
+        Outgoing { topic, record, settles, answers: None, as_of: AsOf::new(), row: None }
     }
 
     /// Hands over what there is room for; returns how much is handed over and not known to be written.
     fn write(&mut self, queue: &mut VecDeque<Outgoing>) -> usize {
+        let journal = self.journal.as_ref();
+        let keep = |row: Option<Box<AnsweredQuery>>| {
+            if let (Some(row), Some(journal)) = (row, journal) {
+                journal.borrow().record(*row);
+            }
+        };
         let each = match &mut self.delivery {
             Delivery::Together(together) => {
-                return together.write(queue, &self.offsets, &self.control);
+                return together.write(queue, keep, &self.offsets, &self.control);
             }
             Delivery::Each(each) => each,
         };
-        while let Some(outgoing) = queue.pop_front() {
+        while let Some(mut outgoing) = queue.pop_front() {
             // The sink gives back what it cannot take; what is under way is remembered for a refusal.
             match each.sink.send(&outgoing.topic, outgoing.record.clone(), each.token) {
                 Ok(()) => {
+                    keep(outgoing.row.take());
                     each.sent.insert(each.token, outgoing);
                     each.token += 1;
                 }
@@ -197,8 +226,8 @@ fn not_written(answer: &Record, reason: &str) -> Record {
     answer_record(&id, &text, 0, answer.headers.clone()).0
 }
 
-/// The record of an answer, with the time it took, and what it reflects.
-fn answer_record(id: &str, answer: &[u8], took_us: u64, headers: Headers) -> (Record, AsOf) {
+/// The record of an answer, with the time it took, and the answer itself.
+fn answer_record(id: &str, answer: &[u8], took_us: u64, headers: Headers) -> (Record, Answer) {
     let mut answer = Answer::from_json(answer).expect("answers are written by this program");
     answer.took_seconds = Duration::from_micros(took_us).as_secs_f64();
     let record = Record {
@@ -208,5 +237,5 @@ fn answer_record(id: &str, answer: &[u8], took_us: u64, headers: Headers) -> (Re
         value: Some(answer.to_json()),
         headers,
     };
-    (record, answer.as_of.remove(DOCUMENTS).unwrap_or_default())
+    (record, answer)
 }

@@ -9,6 +9,7 @@ use freshet_schemas::Partition;
 use super::{Offsets, Outgoing, not_written};
 use crate::connect::{Batch, Entry, Progress, TransactionSink};
 use crate::control::Control;
+use crate::snapshot::answers::AnsweredQuery;
 
 /// Time between two hand-overs of progress that no record goes with.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,21 +29,23 @@ impl Together {
     }
 
     /// Hands over what there is room for; returns how much is not known to be written. Queries count as settled from
-    /// here on: their answers and the progress that says so are written together or not at all.
+    /// here on, and `keep` takes what is kept of them: their answers and the progress that says so are written together or not at all.
     pub(super) fn write(
         &mut self,
         queue: &mut VecDeque<Outgoing>,
+        keep: impl Fn(Option<Box<AnsweredQuery>>),
         offsets: &RefCell<Offsets>,
         control: &Control,
     ) -> usize {
         let mut offsets = offsets.borrow_mut();
         let count = queue.len().min(self.sink.room());
         let mut entries = Vec::with_capacity(count);
-        for Outgoing { topic, record, settles, answers, as_of } in queue.drain(..count) {
+        for Outgoing { topic, record, settles, answers, as_of, row } in queue.drain(..count) {
             if let Some(origin) = settles {
                 offsets.settle(origin.partition, origin.offset);
             }
             offsets.reflect(&as_of);
+            keep(row);
             entries.push(Entry { topic, record, instead: answers.map(|_| not_written as _) });
         }
         let now = Instant::now();

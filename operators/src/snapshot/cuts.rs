@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use freshet_schemas::{Offset, Partition};
 
+use super::answers::{Answers, Keeper, Target};
 use super::request;
 use super::{Cut, Manifest, SnapshotError, Writer};
 use crate::index::Time;
@@ -72,12 +73,23 @@ enum Last {
     Done,
 }
 
+/// What the thread does.
+enum Job {
+    /// Write a cut.
+    Cut(Cut),
+    /// Write the answers that wait.
+    Answers,
+    /// Write what is left, and end. Not the end of the channel: who brings answers has a sender of its own.
+    End,
+}
+
 /// Brings the workers' parts of a cut together, and has them written by a thread of its own: one cut after the other.
 pub struct Snapshots {
     state: Arc<Mutex<State>>,
     workers: usize,
     interval: Duration,
-    jobs: Option<Sender<Cut>>,
+    jobs: Sender<Job>,
+    answers: Option<Arc<Answers>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -87,12 +99,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Snapshots {
-    /// Snapshots of so many workers, one every `interval`.
+    /// Snapshots of so many workers, one every `interval`, and with them the table `answers` if it is wanted.
     ///
     /// # Errors
     /// The system refusing a thread.
-    pub fn start(writer: Writer, workers: usize, interval: Duration) -> std::io::Result<Self> {
-        let (jobs, inbox) = channel::<Cut>();
+    pub fn start(
+        writer: Writer,
+        workers: usize,
+        interval: Duration,
+        with_answers: bool,
+    ) -> std::io::Result<Self> {
+        let (jobs, inbox) = channel::<Job>();
+        let wakes = jobs.clone();
+        // A thread that has ended has told why.
+        let answers = with_answers.then(|| Arc::new(Answers::new(move || drop(wakes.send(Job::Answers)))));
         let now = Instant::now();
         let state = State {
             busy: false,
@@ -106,10 +126,16 @@ impl Snapshots {
             failed: 0,
         };
         let state = Arc::new(Mutex::new(state));
-        let scribe = Scribe { writer, interval, state: Arc::clone(&state) };
+        let keeper = answers.clone().map(Keeper::new);
+        let scribe = Scribe { writer, keeper, interval, state: Arc::clone(&state) };
         let thread =
             std::thread::Builder::new().name("snapshots".into()).spawn(move || scribe.run(&inbox))?;
-        Ok(Self { state, workers, interval, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { state, workers, interval, jobs, answers, thread: Some(thread) })
+    }
+
+    /// Where answers go, if they are kept.
+    pub fn answers(&self) -> Option<&Arc<Answers>> {
+        self.answers.as_ref()
     }
 
     /// Asks for a cut that begins from now on. What comes back says what became of it; nothing, if the run ends before.
@@ -169,17 +195,17 @@ impl Snapshots {
         gathering.cut.shards.extend(shards);
         if gathering.workers < self.workers {
             state.gathering = Some(gathering);
-        } else if let Some(jobs) = &self.jobs {
-            // The thread lives as long as the sender.
-            let _ = jobs.send(gathering.cut);
+        } else {
+            // The thread lives until it is told to end.
+            let _ = self.jobs.send(Job::Cut(gathering.cut));
         }
     }
 }
 
 impl Drop for Snapshots {
-    /// Waits for the one being written.
+    /// Waits for the one being written, and for the answers.
     fn drop(&mut self) {
-        self.jobs = None;
+        let _ = self.jobs.send(Job::End);
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been reported by its own hook.
             let _ = thread.join();
@@ -190,26 +216,43 @@ impl Drop for Snapshots {
 /// The thread that writes.
 struct Scribe {
     writer: Writer,
+    keeper: Option<Keeper>,
     interval: Duration,
     state: Arc<Mutex<State>>,
 }
 
 impl Scribe {
-    fn run(mut self, inbox: &Receiver<Cut>) {
+    fn run(mut self, inbox: &Receiver<Job>) {
         let every = if self.writer.store().is_local() { LOOK_LOCAL } else { LOOK };
         let mut look = Instant::now();
         loop {
             match inbox.recv_timeout(look.saturating_duration_since(Instant::now())) {
-                Ok(cut) => {
+                Ok(Job::Cut(cut)) => {
                     let written = self.writer.write(cut).map(Arc::new);
                     self.done(written);
+                    self.keep_answers();
                 }
+                Ok(Job::Answers) => self.keep_answers(),
                 Err(RecvTimeoutError::Timeout) => {
                     look = Instant::now() + every;
                     self.look();
+                    if self.keeper.as_ref().is_some_and(Keeper::is_behind) {
+                        self.keep_answers();
+                    }
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Job::End) | Err(RecvTimeoutError::Disconnected) => break,
             }
+        }
+        if let Some(keeper) = &mut self.keeper {
+            let to = Target { store: self.writer.store(), claim: self.writer.claim() };
+            // Nobody sends anything any more: the time passes.
+            keeper.finish(&to, LAST_TRIES, |pause| drop(inbox.recv_timeout(pause)));
+        }
+    }
+
+    fn keep_answers(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.write(&Target { store: self.writer.store(), claim: self.writer.claim() });
         }
     }
 

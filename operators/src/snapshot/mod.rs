@@ -9,8 +9,9 @@
 //! ```
 //! `segments/shard=N/` holds what is shared by snapshots, and never changes; `snapshots/ID/` what belongs to one. A
 //! snapshot is there when its manifest is. Files that no manifest names are removed when the next snapshot is whole.
-//! `owners/` says which run writes, `requests/` who waits for a cut.
+//! `owners/` says which run writes, `requests/` who waits for a cut, `answers/` what was asked and found.
 
+pub mod answers;
 mod claim;
 mod cuts;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::manifest::{
     FORMAT, FileEntry, Identity, IndexEntry, Manifest, SEGMENTS, SNAPSHOTS, SegmentEntry, name,
 };
 use super::store::{Put, Store};
-use super::{Claim, SnapshotError, load};
+use super::{Claim, SnapshotError, answers, load};
 use crate::crash;
 use crate::index::Time;
 use crate::index::segment::SegmentSpec;
@@ -74,6 +74,11 @@ impl Writer {
     /// Where it writes.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Which run writes.
+    pub(super) fn claim(&self) -> &Claim {
+        &self.claim
     }
 
     /// Writes a snapshot, and removes what no snapshot needs any more.
@@ -222,7 +227,7 @@ impl Writer {
             }
             self.store.sweep(&folder)?;
         }
-        Ok(())
+        answers::clean(&self.store, limit)
     }
 }
 

@@ -6,6 +6,7 @@ mod eval;
 mod logs;
 mod models;
 mod query;
+mod replay;
 mod run;
 mod snapshots;
 mod tail;
@@ -37,6 +38,11 @@ enum Command {
         after_help = "Example: freshet query --config config/files.toml \"how do I stop being billed\""
     )]
     Query(query::QueryArgs),
+    /// Answer a log of queries again, against two snapshots or by two plans, and show what moved.
+    #[command(
+        after_help = "Example: freshet replay data/queries.jsonl --at 20261121T090000.000Z --at 20261121T100000.000Z"
+    )]
+    Replay(replay::ReplayArgs),
     /// Show the answers in the answers topic, as tables of ranks per stage.
     #[command(after_help = "Example: freshet tail --config config/files.toml --ids q1,q2")]
     Tail(tail::TailArgs),
@@ -98,6 +104,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Query(args) => query::query(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Tail(args) => tail::tail(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Models(command) => models::models(&command),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
-use freshet_operators::snapshot::{self, Manifest, Request, SnapshotError, Store};
+use freshet_operators::snapshot::{self, Manifest, Request, SnapshotError, Store, answers};
 
 use super::{ConfigArgs, Failure};
 
@@ -20,7 +20,8 @@ pub(crate) enum SnapshotsCommand {
     /// Read every file of a snapshot (the newest unless given) and compare it with its checksum.
     #[command(after_help = "Example: freshet snapshots verify --config config/files.toml")]
     Verify(One),
-    /// Print SQL for DuckDB: a view `documents` over a snapshot (the newest unless given).
+    /// Print SQL for DuckDB: a view `documents` over a snapshot (the newest unless given), and a view `answers` over all
+    /// answers that are kept.
     #[command(
         after_help = "Example: freshet snapshots sql --config config/files.toml | duckdb -init /dev/stdin"
     )]
@@ -88,7 +89,8 @@ fn all(store: &Store) -> Result<(Vec<Manifest>, Vec<String>), Failure> {
     Ok((whole, others))
 }
 
-fn one(store: &Store, id: Option<&String>) -> Result<Manifest, Failure> {
+/// A snapshot, or the newest.
+pub(super) fn one(store: &Store, id: Option<&String>) -> Result<Manifest, Failure> {
     match id {
         Some(id) => snapshot::manifest(store, id).map_err(|error| failed(&error)),
         None => {
@@ -125,6 +127,9 @@ pub(crate) fn snapshots(command: &SnapshotsCommand) -> Result<(), Failure> {
         SnapshotsCommand::Sql(One { id, config }) => {
             let store = store(config)?;
             println!("{}", snapshot::view(store.url(), &one(&store, id.as_ref())?));
+            if let Some(view) = answers::view(&store).map_err(|error| failed(&error))? {
+                println!("\n{view}");
+            }
         }
         SnapshotsCommand::Cut { config, wait } => {
             let manifest = cut(&store(config)?, *wait)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use freshet::render;
 use freshet_operators::connect::{self, ConnectError, Connector};
-use freshet_schemas::{Answer, Record};
+use freshet_schemas::{Answer, Record, text_of};
 
 use super::{ConfigArgs, Failure, with_causes};
 
@@ -68,12 +68,10 @@ fn show(args: &TailArgs, mut answer: Answer, questions: &BTreeMap<String, String
     println!("{}", render::reflects(&answer));
 }
 
-/// Id and text of a query record; the text of its first leaf if it has none of its own.
+/// Id and text of a query record; the first text in its plan if it has none of its own.
 fn question(record: &Record) -> Option<(String, String)> {
     let value: serde_json::Value = serde_json::from_slice(record.value.as_deref()?).ok()?;
-    let text =
-        value["text"].as_str().or_else(|| value["prefetch"][0]["query"]["text"].as_str()).unwrap_or_default();
-    Some((value["id"].as_str()?.to_owned(), text.to_owned()))
+    Some((value["id"].as_str()?.to_owned(), text_of(&value).unwrap_or_default().to_owned()))
 }
 
 const RECORDS_MAX: usize = 1_000;

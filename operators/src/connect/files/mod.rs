@@ -43,6 +43,11 @@ use self::source::FilesSource;
 use self::transactions::FilesWriter;
 use super::{ConnectError, Connector, Progress, Share, Sink, Source, TransactionWriter, Wake, lock};
 
+/// The record that a line of a topic in a file is, without its `\n`; none if it is blank.
+pub fn record_of_line(line: &[u8]) -> Option<freshet_schemas::Record> {
+    line::decode(line)
+}
+
 /// The one partition of a file.
 const PARTITION: Partition = 0;
 /// Longest name of a topic, as in Kafka.

@@ -78,7 +78,7 @@ pub enum TableError {
 
 /// Calls the reader of Parquet, which panics on some torn pages (parquet 60: definition levels past their end). What has
 /// panicked is not used again.
-fn guarded<T>(call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, TableError> {
+pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, TableError> {
     let result = catch_unwind(AssertUnwindSafe(call));
     let panicked = |panic: Box<dyn Any + Send>| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
