@@ -3,8 +3,6 @@
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use freshet_schemas::{Answer, Point};
 
-use crate::eval::Scores;
-
 /// Ranks of the hits in one stage.
 struct Stage {
     name: String,
@@ -106,20 +104,4 @@ pub fn reflects(answer: &Answer) -> String {
         .collect();
     let time = answer.time.map(|time| format!(" at tick {time}")).unwrap_or_default();
     format!("reflects exactly: {}{time}; took {:.1} ms", offsets.join(", "), answer.took_seconds * 1e3)
-}
-
-/// The table of an evaluation.
-pub fn scores_table(scores: &[(String, Scores)]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["plan", "nDCG@10", "recall@100", "MRR@10"]);
-    for (plan, scores) in scores {
-        let number = |x: f64| Cell::new(format!("{x:.4}")).set_alignment(CellAlignment::Right);
-        table.add_row([
-            Cell::new(plan),
-            number(scores.ndcg_at_10),
-            number(scores.recall_at_100),
-            number(scores.mrr_at_10),
-        ]);
-    }
-    table.to_string()
 }
