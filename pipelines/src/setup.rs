@@ -166,6 +166,11 @@ impl Setup {
         Self { snapshots, ..self }
     }
 
+    /// The same models and indexes, with other plans and limits.
+    pub(crate) fn with_config(self, config: Config) -> Self {
+        Self { config: Arc::new(config), ..self }
+    }
+
     /// What is indexed of a document.
     pub fn segments(&self) -> &Arc<SegmentSpec> {
         &self.segments

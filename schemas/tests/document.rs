@@ -59,7 +59,8 @@ fn the_id_is_in_the_value_or_in_the_key() {
 #[test]
 fn a_title_is_apart_from_the_text_and_stays_in_the_payload() {
     let titled = DocumentSpec { title: Some("title".to_owned()), ..spec() };
-    let parse = |value: &str, spec: &DocumentSpec| DocumentChange::parse(&record(Some("k"), Some(value)), spec);
+    let parse =
+        |value: &str, spec: &DocumentSpec| DocumentChange::parse(&record(Some("k"), Some(value)), spec);
     let put = |value: &str| match parse(value, &titled) {
         Ok(DocumentChange::Put(document)) => document,
         other => panic!("{value}: {other:?}"),

@@ -162,8 +162,9 @@ impl<'a> Oracle<'a> {
                     .filter_map(|(id, document)| {
                         let split = self.setup.splitter();
                         let chunks = split(&document.text);
-                        let chunks =
-                            chunks.into_iter().map(|(from, to)| with_title(&document.title, &document.text[from..to]));
+                        let chunks = chunks
+                            .into_iter()
+                            .map(|(from, to)| with_title(&document.title, &document.text[from..to]));
                         let chunks = chunks.map(std::borrow::Cow::into_owned).collect();
                         let rows = self.embed(*model, Priority::Document, chunks);
                         let scores = rows.iter().filter_map(|row| similarity(field, &query, row));

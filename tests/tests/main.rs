@@ -3,8 +3,11 @@
 
 mod bad_input;
 mod budget;
+mod chunks;
 mod documents;
+mod eval;
 mod exactly_once;
+mod examples;
 mod filters;
 mod freshness;
 mod kafka;

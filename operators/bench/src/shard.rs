@@ -7,8 +7,8 @@ use freshet_operators::index::payload::PayloadField;
 use freshet_operators::index::segment::SegmentSpec;
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit, Shard};
 use freshet_operators::index::{
-    Chunk,     DocumentPut, FieldPut, FieldSpec, Metric, Probe, RowPut, RowVector, Scoring, ShardChange, TokenCoding,
-    TokenMatrix,
+    Chunk, DocumentPut, FieldPut, FieldSpec, Metric, Probe, RowPut, RowVector, Scoring, ShardChange,
+    TokenCoding, TokenMatrix,
 };
 use freshet_schemas::{Params, SparseVector, VectorKind};
 

@@ -64,7 +64,8 @@ impl Assembler {
         }
         let tokens = fields.iter().any(|field| field.spec.kind == VectorKind::Multi);
         let title = &put.document.title;
-        let texts = numbers.iter().map(|&number| with_title(title, chunk(put, number)).into_owned()).collect();
+        let texts =
+            numbers.iter().map(|&number| with_title(title, chunk(put, number)).into_owned()).collect();
         Some(Wanted {
             model,
             wants: if tokens { Wants::Tokens } else { Wants::Dense },

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freshet_schemas::{Answer, Degraded, Fusion, FusionScore, Leg, Point, RerankScore, WithPayload, with_title};
+use freshet_schemas::{
+    Answer, Degraded, Fusion, FusionScore, Leg, Point, RerankScore, WithPayload, with_title,
+};
 
 use crate::fuse::{self, Fused};
 use crate::index::{Fetched, Hit, by_rank};

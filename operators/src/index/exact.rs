@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use freshet_schemas::SparseVector;
 
 use super::{
-    Chunk, DocumentPut, Fetched, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring,
-    ShardChange, Time, TokenMatrix, by_rank,
+    Chunk, DocumentPut, Fetched, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector,
+    Scoring, ShardChange, Time, TokenMatrix, by_rank,
 };
 
 /// The vectors of a version in one field.

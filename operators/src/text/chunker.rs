@@ -189,7 +189,12 @@ impl<'a> Layout<'a> {
         let filled = |place: usize| 3 * self.tokens(first..place) >= 2 * tokens_max;
         let from = self.endings.partition_point(|&(place, _)| place <= last_end.max(first) || !filled(place));
         let until = self.endings.partition_point(|&(place, _)| place <= full);
-        let best = self.endings.get(from..until).unwrap_or_default().iter().max_by_key(|&&(place, rank)| (rank, place));
+        let best = self
+            .endings
+            .get(from..until)
+            .unwrap_or_default()
+            .iter()
+            .max_by_key(|&&(place, rank)| (rank, place));
         best.map_or(full, |&(place, _)| place)
     }
 

@@ -55,7 +55,10 @@ pub(super) fn boundaries(text: &str) -> Vec<Boundary> {
             true => Ending::Paragraph,
             false => Ending::Sentence,
         };
-        found.push(Boundary { at, rank: Rank { ending, hash: Reverse(xxh3_64(words.trim_end().as_bytes())) } });
+        found.push(Boundary {
+            at,
+            rank: Rank { ending, hash: Reverse(xxh3_64(words.trim_end().as_bytes())) },
+        });
     }
     found
 }

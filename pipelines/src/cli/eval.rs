@@ -57,7 +57,8 @@ struct Side<'a> {
 pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let collection = Collection::read(&args.folder).map_err(|error| Failure::Usage(with_causes(&error)))?;
     if collection.queries.is_empty() {
-        let what = format!("{}: no query of queries.jsonl has a judgement in qrels.tsv", args.folder.display());
+        let what =
+            format!("{}: no query of queries.jsonl has a judgement in qrels.tsv", args.folder.display());
         return Err(Failure::Usage(what));
     }
     let (first, second) = sides(args)?;
@@ -70,7 +71,9 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         show(other);
         json["second"] = other.json(&collection);
     }
-    if let Some(comparison) = comparison(args, &first, &evaluation, second.as_ref().zip(other.as_ref()), &collection) {
+    if let Some(comparison) =
+        comparison(args, &first, &evaluation, second.as_ref().zip(other.as_ref()), &collection)
+    {
         println!("\n{}", comparison_table(&comparison));
         json["comparison"] = json!(comparison);
     }
@@ -115,7 +118,8 @@ fn measure(args: &EvalArgs, side: &Side<'_>, collection: &Collection) -> Result<
         let max = config.queries.limits.limit_max;
         return Err(Failure::Usage(format!("-k {}: at most {max} (queries.limit_max)", args.k)));
     }
-    let plans = if side.plans.is_empty() { config.plans.keys().cloned().collect() } else { side.plans.clone() };
+    let plans =
+        if side.plans.is_empty() { config.plans.keys().cloned().collect() } else { side.plans.clone() };
     let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?;
     let documents = match &args.at {
         Some(id) => format!("snapshot {id}"),

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn the_largest_moves_come_first() {
-        let duels = vec![duel("q1", 0.5, 0.5), duel("q2", 0.2, 0.4), duel("q4", 1.0, 0.0), duel("q3", 0.4, 0.2)];
+        let duels =
+            vec![duel("q1", 0.5, 0.5), duel("q2", 0.2, 0.4), duel("q4", 1.0, 0.0), duel("q3", 0.4, 0.2)];
         let comparison = Comparison::of("a".into(), "b".into(), duels);
         let order: Vec<&str> = comparison.duels.iter().map(|duel| duel.id.as_str()).collect();
         assert_eq!(order, ["q4", "q2", "q3", "q1"]);

@@ -132,7 +132,8 @@ fn prepared(
     at: Option<&str>,
 ) -> Result<(Setup, Memory), EvalError> {
     let mut config = Config::clone(&setup.config);
-    config.plans = nodes.iter().enumerate().map(|(number, node)| (number.to_string(), node.clone())).collect();
+    config.plans =
+        nodes.iter().enumerate().map(|(number, node)| (number.to_string(), node.clone())).collect();
     config.queries.in_flight_max = NonZeroUsize::MIN;
     config.queries.consistency_timeout = config.queries.consistency_timeout.max(INDEXING);
     let topics = match at {
@@ -148,7 +149,7 @@ fn prepared(
         }
     }
     let snapshots = at.map_or(SnapshotUse::Nothing, |id| SnapshotUse::At(id.to_owned()));
-    Ok((Setup { config: Arc::new(config), ..setup }.with_snapshots(snapshots), topics))
+    Ok((setup.with_config(config).with_snapshots(snapshots), topics))
 }
 
 /// Asks every query by every sub-plan; before, one that is not measured, which waits until all documents are indexed.

@@ -12,7 +12,8 @@ use super::scores::{Scores, mean, percentile, score};
 use super::stages::Stage;
 
 /// What the times of a table are.
-pub const TIMES: &str = "ms: from reading a query to its answer, by the stage and all below it alone, one query at a time";
+pub const TIMES: &str =
+    "ms: from reading a query to its answer, by the stage and all below it alone, one query at a time";
 
 /// One query by one sub-plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +50,8 @@ impl Measured {
             Asked { scores: score(&ranked, &collection.judgements[id], k), ms }
         };
         let queries: Vec<Asked> = collection.queries.iter().map(asked).collect();
-        let degraded = |(id, _): &&(String, String)| answer(id).is_some_and(|answer| !answer.degraded.is_empty());
+        let degraded =
+            |(id, _): &&(String, String)| answer(id).is_some_and(|answer| !answer.degraded.is_empty());
         Self {
             scores: mean(queries.iter().map(|asked| &asked.scores)),
             p50_ms: percentile(queries.iter().map(|asked| asked.ms), 50),
@@ -139,9 +141,9 @@ impl Evaluation {
     pub fn table(&self) -> String {
         let recall = format!("recall@{}", self.k);
         let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
-            "plan", "stage", "nDCG@10", "± input", &recall, "MRR@10", "ms p50", "ms p95",
-        ]);
+        table
+            .load_style(presets::UTF8_FULL_CONDENSED)
+            .set_header(["plan", "stage", "nDCG@10", "± input", &recall, "MRR@10", "ms p50", "ms p95"]);
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         for plan in &self.plans {
             for stage in &plan.stages {

@@ -93,10 +93,7 @@ mod tests {
         let turned = score(&list(&["b", "a"]), &judged, 100).ndcg_at_10;
         assert!((turned - 0.859_719).abs() < 1e-6, "{turned}");
         let late: Vec<String> = (0..10).map(|n| format!("x{n}")).chain(["a".to_owned()]).collect();
-        assert_eq!(
-            score(&late, &judged, 11),
-            Scores { ndcg_at_10: 0.0, recall_at_k: 0.5, mrr_at_10: 0.0 }
-        );
+        assert_eq!(score(&late, &judged, 11), Scores { ndcg_at_10: 0.0, recall_at_k: 0.5, mrr_at_10: 0.0 });
     }
 
     #[test]

@@ -90,12 +90,15 @@ fn windows_must_move_on() {
 fn sentences_and_paragraphs_begin_where_words_do() {
     let text = "One is 3.5 long. Two?\n Three\n \n  four! \u{201c}Five.\u{201d} Six\r\n\r\nseven";
     let found: Vec<_> = boundaries(text).into_iter().map(|b| (&text[b.at..], b.rank.ending())).collect();
-    let starts: Vec<&str> = found.iter().map(|(rest, _)| rest.split_whitespace().next().unwrap_or_default()).collect();
+    let starts: Vec<&str> =
+        found.iter().map(|(rest, _)| rest.split_whitespace().next().unwrap_or_default()).collect();
     assert_eq!(starts, ["Two?", "Three", "four!", "\u{201c}Five.\u{201d}", "Six", "seven"]);
     let paragraphs: Vec<usize> =
         (0..found.len()).filter(|&number| found[number].1 == Ending::Paragraph).collect();
     assert_eq!(paragraphs, [2, 5]);
-    assert!(boundaries("").is_empty() && boundaries(" \n\n ").is_empty() && boundaries("\n\n one").is_empty());
+    assert!(
+        boundaries("").is_empty() && boundaries(" \n\n ").is_empty() && boundaries("\n\n one").is_empty()
+    );
 }
 
 #[test]
