@@ -19,8 +19,8 @@ const PLANS: &str = r#"
 [plans.words]
 using = "bm25"
 [plans.good]
-prefetch = [{ using = "bm25", limit = 5 }, { using = "dense", limit = 5 }]
-query = { rrf = { k = 2, weights = [9, 1] } }
+prefetch = [{ using = "bm25", limit = 5 }, { using = "bm25", limit = 1 }]
+query = { fusion = "rrf" }
 [plans.bad]
 prefetch = [{ using = "bm25", limit = 5 }]
 using = "dense"
@@ -65,10 +65,7 @@ fn every_stage_is_a_row_and_one_that_makes_things_worse_is_warned_of() {
         .iter()
         .map(|plan| plan.stages.iter().map(|stage| stage.name.as_str()).collect())
         .collect();
-    assert_eq!(
-        rows,
-        [vec!["bm25"], vec!["bm25", "dense", "rrf, k = 2, weights 9, 1"], vec!["bm25", "rerank by dense"]]
-    );
+    assert_eq!(rows, [vec!["bm25"], vec!["bm25", "bm25", "rrf, k = 2"], vec!["bm25", "rerank by dense"]]);
     let words = evaluation.plan("words").unwrap();
     assert_eq!((words.scores.ndcg_at_10, words.scores.recall_at_k, words.scores.mrr_at_10), (1.0, 1.0, 1.0));
     let bad = evaluation.plan("bad").unwrap();

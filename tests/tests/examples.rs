@@ -181,7 +181,8 @@ fn late_interaction_orders_what_two_searches_found_and_the_table_shows_the_moves
                 std::cmp::Ordering::Greater => format!("{now} ▼{}", now - before),
                 std::cmp::Ordering::Equal => format!("{now} ＝"),
             };
-            let row = table.lines().find(|row| row.contains(&format!(" {} ", point.id)));
+            let is_row = |row: &&str| row.split('┆').nth(1).is_some_and(|cell| cell.trim() == point.id);
+            let row = table.lines().find(is_row);
             assert!(row.is_some_and(|row| row.contains(&moved)), "{moved}, {}:\n{table}", point.id);
         }
         assert!(table.contains('▲') && table.contains('▼'), "{table}");
