@@ -65,7 +65,7 @@ kill -INT "$pipeline"
 wait "$pipeline"
 pipeline=
 echo "demo: all answered after $((($(date +%s%N) - began) / 1000000)) ms; some of them, with the rank of each hit in every stage"
-echo "      (▲ ▼ moves against the stage before, ✦ not found by it):"
+echo "      (▲ ▼ moves against the best rank before):"
 
 "$freshet" tail --config config/demo.toml --ids "$shown"
 

@@ -98,6 +98,7 @@ impl Default for Documents {
         Self {
             id: "id".to_owned(),
             text: vec!["title".to_owned(), "text".to_owned()],
+            title: None,
             text_bytes_max: count(1 << 20),
             chunk_tokens: NonZeroUsize::new(CHUNK_TOKENS),
             chunk_overlap: chunk_overlap(CHUNK_TOKENS),

@@ -157,6 +157,8 @@ pub struct Documents {
     pub id: String,
     /// Text fields. Default `["title", "text"]`.
     pub text: Vec<String>,
+    /// Field that models read before every chunk of the text; terms count it once. Default: none.
+    pub title: Option<String>,
     /// Longest joined text. Default 1 MiB.
     pub text_bytes_max: NonZeroUsize,
     /// Tokens per chunk, special tokens not counted; `None`: one chunk per document, cut by the model's own limit.

@@ -40,6 +40,7 @@ impl Config {
         DocumentSpec {
             id: self.documents.id.clone(),
             text: self.documents.text.clone(),
+            title: self.documents.title.clone(),
             text_bytes_max: self.documents.text_bytes_max.get(),
             vectors: self.vector_specs(sizes),
         }

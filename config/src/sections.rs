@@ -92,6 +92,14 @@ pub(crate) fn documents(mut section: Section<'_>) -> Documents {
             section.report("text", format!("\"{field}\" stands twice"));
         }
     }
+    let title = section.string("title");
+    if let Some(title) = &title {
+        if *title == id {
+            section.report("title", format!("\"{title}\" is the field of the id"));
+        } else if title == VECTORS_FIELD {
+            section.report("title", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
+        }
+    }
     let text_bytes_max = section.size("text_bytes_max").unwrap_or(base.text_bytes_max);
     let tokens = section.integer("chunk_tokens", 0..=COUNT_MAX as u64);
     let tokens = tokens.map_or(defaults::CHUNK_TOKENS, |tokens| tokens as usize);
@@ -103,7 +111,7 @@ pub(crate) fn documents(mut section: Section<'_>) -> Documents {
     section.finish();
     let chunk_tokens = NonZeroUsize::new(tokens);
     let chunk_overlap = if tokens == 0 { 0 } else { overlap };
-    Documents { id, text, text_bytes_max, chunk_tokens, chunk_overlap }
+    Documents { id, text, title, text_bytes_max, chunk_tokens, chunk_overlap }
 }
 
 pub(crate) fn embedding(mut section: Section<'_>) -> Embedding {

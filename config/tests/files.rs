@@ -58,6 +58,40 @@ fn every_file_loads() {
 }
 
 #[test]
+fn every_example_loads_and_has_all_its_files() {
+    let entries = std::fs::read_dir(folder().join("examples")).expect("the folder is there");
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    folders.sort();
+    assert_eq!(folders.len(), 5);
+    for example in folders {
+        let text = std::fs::read_to_string(example.join("freshet.toml")).expect("a configuration");
+        let config = parse(&text);
+        let name = example.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert_eq!(config.pipeline.name, name);
+        let directory = PathBuf::from("config/examples").join(name);
+        assert_eq!(config.connector, Connector::Files { directory });
+        assert!(config.plans.contains_key(DEFAULT_PLAN));
+        for file in ["README.md", "documents.jsonl", "queries.jsonl"] {
+            assert!(example.join(file).is_file(), "{name}/{file}");
+        }
+    }
+}
+
+#[test]
+fn a_title_is_a_field_of_its_own() {
+    assert_eq!(parse("").documents.title, None);
+    assert_eq!(parse("[documents]\ntitle = 'title'").documents.title.as_deref(), Some("title"));
+    for (title, problem) in
+        [("id", "\"id\" is the field of the id"), ("vectors", "holds the vectors"), (" ", "is empty")]
+    {
+        let text = format!("[documents]\ntitle = '{title}'");
+        let errors = Config::parse(&text, &no_env).expect_err(title);
+        assert_eq!(errors.problems[0].key, "documents.title");
+        assert!(errors.problems[0].message.contains(problem), "{errors}");
+    }
+}
+
+#[test]
 fn the_default_file_says_what_the_code_does() {
     let text = read("default.toml");
     assert_eq!(parse(&text), Config::default());

@@ -76,11 +76,11 @@ pub struct DeltaPut {
     pub document: Document,
     /// Byte ranges of its chunks in the text, in order.
     pub chunks: Vec<(usize, usize)>,
-    /// Per chunk its number in the version before, if its text is unchanged.
+    /// Per chunk its number in the version before, if text and title are unchanged.
     pub kept: Vec<Option<u32>>,
     /// What is to be remembered of it beside its payload and chunks; see [`crate::upsert::DocumentState`].
     pub digest: Vec<u8>,
-    /// The whole text is unchanged: sparse vectors are kept.
+    /// Text and title are unchanged: sparse vectors are kept.
     pub text_kept: bool,
     /// Per precomputed vector field: unchanged.
     pub vectors_kept: BTreeMap<String, bool>,

@@ -115,20 +115,6 @@ pub fn ask(
 const ANSWERS_MAX: usize = 1_000;
 const ANSWERS_BYTES_MAX: usize = 16 << 20;
 
-/// Topics in memory for a run on a snapshot: nothing comes after it, in any partition that it knows.
-///
-/// # Errors
-/// A snapshot that is not there.
-pub(crate) fn topics_of(setup: &Setup, id: &str) -> Result<Memory, RunError> {
-    let configured = setup.config.snapshots.clone().unwrap_or_default();
-    let store = Store::open(&configured.store, &configured.options)?;
-    let manifest = snapshot::manifest(&store, id)?;
-    let topics = Memory::new();
-    let partitions = manifest.offsets.keys().max().map_or(1, |last| *last as usize + 1);
-    topics.create(&setup.config.topics.documents, partitions);
-    Ok(topics)
-}
-
 /// Answers from a snapshot alone: what was true when it was cut.
 ///
 /// # Errors
@@ -139,10 +125,24 @@ pub fn ask_snapshot(
     question: &Question,
     progress: &Arc<Progress>,
 ) -> Result<Answer, AskError> {
-    let topics = topics_of(&setup, id)?;
+    let topics = snapshot_topics(&setup, id)?;
     let question = Question { consistency: "latest".into(), ..question.clone() };
     let setup = setup.with_snapshots(SnapshotUse::At(id.to_owned()));
     answer(setup, Arc::new(topics.clone()), &topics, &question, progress)
+}
+
+/// Topics in which nothing comes after a snapshot, in any partition that it knows.
+///
+/// # Errors
+/// A snapshot that is not there, or a store that cannot be read.
+pub(crate) fn snapshot_topics(setup: &Setup, id: &str) -> Result<Memory, RunError> {
+    let configured = setup.config.snapshots.clone().unwrap_or_default();
+    let store = Store::open(&configured.store, &configured.options)?;
+    let manifest = snapshot::manifest(&store, id)?;
+    let topics = Memory::new();
+    let partitions = manifest.offsets.keys().max().map_or(1, |last| *last as usize + 1);
+    topics.create(&setup.config.topics.documents, partitions);
+    Ok(topics)
 }
 
 /// Reads the documents itself, from the newest snapshot on, answers once all of them are indexed, and leaves no trace in

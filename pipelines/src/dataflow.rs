@@ -238,7 +238,8 @@ fn search<'scope>(
     control: &Arc<Control>,
 ) -> StreamVec<'scope, Time, AnswerRecord> {
     let executions: Executions = Rc::default();
-    let mut requests = start(queries, Rc::clone(&executions), setup.config.pipeline.shards.get());
+    let (shards, title) = (setup.config.pipeline.shards.get(), setup.config.documents.title.as_deref());
+    let mut requests = start(queries, Rc::clone(&executions), shards, title.map(Arc::from));
     let mut done = Vec::new();
     for number in 0..setup.config.queries.limits.depth_max {
         let round = if number == 0 { Round::Prefetch } else { Round::Rerank(number) };

@@ -1,17 +1,18 @@
 //! Answers as tables for people: where each hit stood in every stage, and how it moved.
+//!
+//! A fusion moves a hit against its best rank in any leg, a rerank against the fusion, or against the best rank in any leg
+//! where there is none.
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use freshet_schemas::{Answer, Point};
-
-use crate::eval::Scores;
 
 /// Ranks of the hits in one stage.
 struct Stage {
     name: String,
     /// Per hit its rank, from 1, and score.
     places: Vec<Option<(u32, f64)>>,
-    /// Whether it follows the stage before it, so that a hit can move.
-    moves: bool,
+    /// Per hit its rank before, for a stage that moves hits.
+    before: Option<Vec<Option<u32>>>,
 }
 
 /// The table of ranks per stage. `colour` for a terminal.
@@ -28,17 +29,25 @@ pub fn answer_table(answer: &Answer, colour: bool) -> String {
     header.push(Cell::new("text"));
     table.set_header(header.into_iter().map(|cell| cell.add_attribute(Attribute::Bold)));
     for (row, point) in answer.points.iter().enumerate() {
-        let mut cells = vec![Cell::new(row + 1), Cell::new(&point.id)];
-        for (number, stage) in stages.iter().enumerate() {
-            let before =
-                number.checked_sub(1).filter(|_| stage.moves).map(|before| &stages[before].places[row]);
-            cells.push(place_cell(stage.places[row], before));
+        let mut cells = vec![Cell::new(row + 1), Cell::new(document(point))];
+        for stage in &stages {
+            cells.push(place_cell(stage.places[row], stage.before.as_ref().map(|before| before[row])));
         }
         cells.push(Cell::new(format!("{:.3}", point.score)).set_alignment(CellAlignment::Right));
         cells.push(Cell::new(excerpt(point.text.as_deref().unwrap_or_default())));
         table.add_row(cells);
     }
     table.to_string()
+}
+
+/// Id of a hit, and where in a document of several chunks it is.
+fn document(point: &Point) -> String {
+    match point.span {
+        Some((from, to)) if point.chunk > 0 || from > 0 => {
+            format!("{} chunk {}: {from}–{to}", point.id, point.chunk)
+        }
+        _ => point.id.clone(),
+    }
 }
 
 fn stages(points: &[Point]) -> Vec<Stage> {
@@ -52,28 +61,35 @@ fn stages(points: &[Point]) -> Vec<Stage> {
         let place =
             |point: &Point| point.legs.iter().find(|leg| leg.name == name).map(|leg| (leg.rank, leg.score));
         let places = points.iter().map(place).collect();
-        Stage { name, places, moves: false }
+        Stage { name, places, before: None }
     };
     let mut stages: Vec<Stage> = names.into_iter().map(leg).collect();
-    let has_legs = !stages.is_empty();
+    let ranks = |stage: &Stage| stage.places.iter().map(|place| place.map(|(rank, _)| rank)).collect();
+    let best = |stages: &[Stage], row: usize| {
+        stages.iter().filter_map(|stage| stage.places[row].map(|(rank, _)| rank)).min()
+    };
+    let legs: Vec<Option<u32>> = (0..points.len()).map(|row| best(&stages, row)).collect();
+    let mut before = (!stages.is_empty()).then_some(legs);
     if points.iter().any(|point| point.fusion.is_some()) {
         let places = points.iter().map(|point| point.fusion.map(|f| (f.rank, f.score))).collect();
-        stages.push(Stage { name: "fused".into(), places, moves: has_legs });
+        let fused = Stage { name: "fused".into(), places, before: before.take() };
+        before = Some(ranks(&fused));
+        stages.push(fused);
     }
     if points.iter().any(|point| point.rerank.is_some()) {
         let places = points.iter().map(|point| point.rerank.map(|r| (r.rank, r.score))).collect();
-        stages.push(Stage { name: "reranked".into(), places, moves: has_legs });
+        stages.push(Stage { name: "reranked".into(), places, before });
     }
     stages
 }
 
-fn place_cell(place: Option<(u32, f64)>, before: Option<&Option<(u32, f64)>>) -> Cell {
+fn place_cell(place: Option<(u32, f64)>, before: Option<Option<u32>>) -> Cell {
     let Some((rank, score)) = place else { return Cell::new("–").set_alignment(CellAlignment::Right) };
     let moved = match before {
         None => (String::new(), None),
         Some(None) => (" ✦".to_owned(), Some(Color::Cyan)),
-        Some(Some((old, _))) if *old > rank => (format!(" ▲{}", old - rank), Some(Color::Green)),
-        Some(Some((old, _))) if *old < rank => (format!(" ▼{}", rank - old), Some(Color::Red)),
+        Some(Some(old)) if old > rank => (format!(" ▲{}", old - rank), Some(Color::Green)),
+        Some(Some(old)) if old < rank => (format!(" ▼{}", rank - old), Some(Color::Red)),
         Some(Some(_)) => (" ＝".to_owned(), None),
     };
     let cell = Cell::new(format!("{rank}{} ({score:.3})", moved.0)).set_alignment(CellAlignment::Right);
@@ -108,18 +124,67 @@ pub fn reflects(answer: &Answer) -> String {
     format!("reflects exactly: {}{time}; took {:.1} ms", offsets.join(", "), answer.took_seconds * 1e3)
 }
 
-/// The table of an evaluation.
-pub fn scores_table(scores: &[(String, Scores)]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["plan", "nDCG@10", "recall@100", "MRR@10"]);
-    for (plan, scores) in scores {
-        let number = |x: f64| Cell::new(format!("{x:.4}")).set_alignment(CellAlignment::Right);
-        table.add_row([
-            Cell::new(plan),
-            number(scores.ndcg_at_10),
-            number(scores.recall_at_100),
-            number(scores.mrr_at_10),
-        ]);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use freshet_schemas::{FusionScore, Leg, RerankScore};
+
+    fn point(id: &str, legs: &[(&str, u32)]) -> Point {
+        let leg =
+            |&(name, rank): &(&str, u32)| Leg { name: name.into(), rank, score: 0.5, contribution: None };
+        Point {
+            id: id.into(),
+            score: 1.0,
+            chunk: 0,
+            span: Some((0, 4)),
+            text: Some("text".into()),
+            payload: None,
+            legs: legs.iter().map(leg).collect(),
+            fusion: None,
+            rerank: None,
+        }
     }
-    table.to_string()
+
+    fn table(points: Vec<Point>) -> Vec<String> {
+        let answer = Answer {
+            id: "q".into(),
+            points,
+            as_of: Default::default(),
+            time: None,
+            took_seconds: 0.0,
+            degraded: Vec::new(),
+            error: None,
+        };
+        answer_table(&answer, false).lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_rerank_of_two_legs_moves_hits_against_their_best_leg() {
+        let rerank = |rank, point| Point { rerank: Some(RerankScore { rank, score: 0.1 }), ..point };
+        let rows = table(vec![
+            rerank(1, point("a", &[("dense", 7), ("bm25", 3)])),
+            rerank(2, point("b", &[("dense", 1)])),
+            rerank(3, point("c", &[("bm25", 3)])),
+        ]);
+        let row = |id: &str| rows.iter().find(|row| row.contains(&format!(" {id} "))).unwrap();
+        assert!(row("a").contains("1 ▲2 "), "{rows:#?}");
+        assert!(row("b").contains("2 ▼1 "), "{rows:#?}");
+        assert!(row("c").contains("3 ＝ "), "{rows:#?}");
+    }
+
+    #[test]
+    fn a_rerank_of_a_fusion_moves_hits_against_the_fusion_and_a_chunk_says_where_it_is() {
+        let moved = Point {
+            fusion: Some(FusionScore { rank: 2, score: 0.2 }),
+            rerank: Some(RerankScore { rank: 1, score: 0.1 }),
+            chunk: 3,
+            span: Some((700, 1200)),
+            ..point("a", &[("dense", 1)])
+        };
+        let rows = table(vec![moved]);
+        let row = rows.iter().find(|row| row.contains("▲1")).unwrap();
+        assert!(row.contains("2 ▼1 "), "{rows:#?}");
+        let all: String = rows.concat();
+        assert!(all.contains("chunk 3") && all.contains("700–1200"), "{rows:#?}");
+    }
 }

@@ -166,6 +166,11 @@ impl Setup {
         Self { snapshots, ..self }
     }
 
+    /// The same models and indexes, with other plans and limits.
+    pub(crate) fn with_config(self, config: Config) -> Self {
+        Self { config: Arc::new(config), ..self }
+    }
+
     /// What is indexed of a document.
     pub fn segments(&self) -> &Arc<SegmentSpec> {
         &self.segments
@@ -263,6 +268,7 @@ fn identity(config: &Config, fields: &[VectorField], models: &[(String, Arc<dyn 
         ("pipeline.shards".to_owned(), config.pipeline.shards.to_string()),
         ("documents.id".to_owned(), documents.id.clone()),
         ("documents.text".to_owned(), documents.text.join(", ")),
+        ("documents.title".to_owned(), documents.title.clone().unwrap_or_default()),
         ("documents.chunk_tokens".to_owned(), chunk_tokens.to_string()),
         ("documents.chunk_overlap".to_owned(), documents.chunk_overlap.to_string()),
     ]);

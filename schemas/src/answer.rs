@@ -79,6 +79,10 @@ pub struct Point {
     pub score: f64,
     /// Number of the best chunk in its document, from 0.
     pub chunk: u32,
+    /// Where that chunk stands in the document's text, which is its text fields joined by a space: first character, and
+    /// the one after the last, counted from 0 in Unicode scalar values. There with `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<(u32, u32)>,
     /// Text of that chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

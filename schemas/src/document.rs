@@ -1,5 +1,6 @@
 //! A document record: bytes → checked change of one document.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct DocumentSpec {
     pub id: String,
     /// Fields joined by one space into the text that is embedded.
     pub text: Vec<String>,
+    /// Field that models read before every chunk of the text, if there is one; left out of the text.
+    pub title: Option<String>,
     /// Longest text in bytes that is accepted.
     pub text_bytes_max: usize,
     /// Vector fields by name.
@@ -48,12 +51,32 @@ pub struct VectorSpec {
 pub struct Document {
     /// Id, not empty.
     pub id: String,
-    /// Text fields, those that are not empty, joined by a space; blank only if no vector field needs text.
+    /// What models read before every chunk; empty unless a title field is configured.
+    pub title: String,
+    /// Text fields but the title, those that are not empty, joined by a space. Spans of chunks are places in it. Blank
+    /// only if there is a title, or if no vector field needs text.
     pub text: String,
-    /// All fields but id, text fields and vectors: compact JSON object text, fields in the document's order.
+    /// All fields but id, text fields and vectors, and with the title: compact JSON object text, fields in the
+    /// document's order.
     pub payload: String,
     /// Precomputed vectors by field name.
     pub vectors: BTreeMap<String, VectorValue>,
+}
+
+impl Document {
+    /// Title and text: what terms are counted in.
+    pub fn whole(&self) -> Cow<'_, str> {
+        with_title(&self.title, &self.text)
+    }
+}
+
+/// What models read of a piece of a document's text: the title, a space, and the piece.
+pub fn with_title<'a>(title: &str, text: &'a str) -> Cow<'a, str> {
+    match (title.is_empty(), text.is_empty()) {
+        (true, _) => Cow::Borrowed(text),
+        (false, true) => Cow::Owned(title.to_owned()),
+        (false, false) => Cow::Owned(format!("{title} {text}")),
+    }
 }
 
 /// What a document record says.
@@ -69,6 +92,11 @@ impl DocumentSpec {
     /// Largest value of a record that is read at all: no document within the limits is larger.
     pub fn value_bytes_max(&self) -> usize {
         value_bytes_max(self.text_bytes_max)
+    }
+
+    /// Fields of the text: those that are configured, but the title.
+    fn text_fields(&self) -> impl Iterator<Item = &String> {
+        self.text.iter().filter(|field| Some(*field) != self.title.as_ref())
     }
 
     /// Whether text must be there to make vectors that the document does not bring itself.
@@ -101,21 +129,27 @@ impl DocumentChange {
         let mut object = parse_object(value)?;
         let id = identify(&object, &spec.id, key)?;
         let text = text(&object, spec)?;
-        if text.len() > spec.text_bytes_max {
+        let title = match &spec.title {
+            Some(field) => Fields::new(&object, "").str(field)?.unwrap_or_default().to_owned(),
+            None => String::new(),
+        };
+        let bytes = title.len() + text.len();
+        if bytes > spec.text_bytes_max {
             let field = spec.text.first().cloned();
-            return Err(too_large("text", text.len(), spec.text_bytes_max, field));
+            return Err(too_large("text", bytes, spec.text_bytes_max, field));
         }
         let vectors = vectors(&object, spec)?;
-        if text.trim().is_empty() && spec.needs_text(&vectors) {
+        if text.trim().is_empty() && title.trim().is_empty() && spec.needs_text(&vectors) {
             let message = format!("no text in {}", list(spec.text.iter().map(String::as_str)));
             let field = spec.text.first().cloned();
             return Err(Fault { code: FaultCode::EmptyText, message, field });
         }
-        for field in spec.text.iter().map(String::as_str).chain([spec.id.as_str(), VECTORS_FIELD]) {
+        let text_fields = spec.text_fields().map(String::as_str);
+        for field in text_fields.chain([spec.id.as_str(), VECTORS_FIELD]) {
             object.shift_remove(field);
         }
         let payload = Value::Object(object).to_string();
-        Ok(Self::Put(Document { id, text, payload, vectors }))
+        Ok(Self::Put(Document { id, title, text, payload, vectors }))
     }
 
     /// Id of the document that changes.
@@ -136,7 +170,7 @@ pub(crate) fn too_large(what: &str, found: usize, max: usize, field: Option<Stri
 fn text(object: &Object, spec: &DocumentSpec) -> Result<String, Fault> {
     let fields = Fields::new(object, "");
     let mut text = String::new();
-    for name in &spec.text {
+    for name in spec.text_fields() {
         let Some(part) = fields.str(name)?.filter(|part| !part.is_empty()) else { continue };
         if !text.is_empty() {
             text.push(' ');

@@ -19,7 +19,7 @@ mod record;
 mod vector;
 
 pub use answer::{Answer, AsOf, Degraded, FusionScore, Leg, Point, RerankScore};
-pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec};
+pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec, with_title};
 pub use fault::{Fault, FaultCode};
 pub use filter::{
     Bounds, Condition, FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, Filter, MatchValue, MinShould, Test, is_path,

@@ -39,6 +39,7 @@ fn id_text_and_payload_are_taken_apart() {
                     "title": "Cancel", "a": 18446744073709551615, "vectors": {}}"#;
     let expect = Document {
         id: "a".to_owned(),
+        title: String::new(),
         text: "Cancel end your plan".to_owned(),
         payload: r#"{"z":1,"b":{"y":null,"x":[1.0,"ü"]},"a":18446744073709551615}"#.to_owned(),
         vectors: BTreeMap::new(),
@@ -53,6 +54,39 @@ fn the_id_is_in_the_value_or_in_the_key() {
     assert_eq!(put(Some("k"), r#"{"id": null, "text": "x"}"#).id, "k");
     assert_eq!(put(Some("-7"), r#"{"id": -7, "text": "x"}"#).id, "-7");
     assert_eq!(put(None, r#"{"id": 18446744073709551615, "text": "x"}"#).id, "18446744073709551615");
+}
+
+#[test]
+fn a_title_is_apart_from_the_text_and_stays_in_the_payload() {
+    let titled = DocumentSpec { title: Some("title".to_owned()), ..spec() };
+    let parse =
+        |value: &str, spec: &DocumentSpec| DocumentChange::parse(&record(Some("k"), Some(value)), spec);
+    let put = |value: &str| match parse(value, &titled) {
+        Ok(DocumentChange::Put(document)) => document,
+        other => panic!("{value}: {other:?}"),
+    };
+    let document = put(r#"{"title": "Cancel", "text": "end your plan", "a": 1}"#);
+    assert_eq!((document.title.as_str(), document.text.as_str()), ("Cancel", "end your plan"));
+    assert_eq!(document.payload, r#"{"title":"Cancel","a":1}"#);
+    assert_eq!(document.whole(), "Cancel end your plan");
+    let bare = put(r#"{"title": "Cancel"}"#);
+    assert_eq!((bare.text.as_str(), bare.whole().as_ref()), ("", "Cancel"));
+    assert_eq!(put(r#"{"title": null, "text": "x"}"#).title, "");
+    let faults = [
+        (r#"{"title": 7, "text": "x"}"#.to_owned(), "title"),
+        (format!(r#"{{"title": "{}", "text": "{}"}}"#, "a".repeat(60), "b".repeat(41)), "101 bytes"),
+        (r#"{"title": " ", "text": ""}"#.to_owned(), "no text"),
+    ];
+    for (value, expect) in faults {
+        let fault = line(&parse(&value, &titled).expect_err("refused"));
+        assert!(fault.contains(expect), "{fault}");
+    }
+    // A field of its own, which is no text field otherwise.
+    let other = DocumentSpec { title: Some("name".to_owned()), ..spec() };
+    let value = r#"{"name": "N", "title": "T", "text": "x"}"#;
+    let Ok(DocumentChange::Put(document)) = parse(value, &other) else { panic!("{value}") };
+    assert_eq!((document.title.as_str(), document.text.as_str()), ("N", "T x"));
+    assert_eq!(document.payload, r#"{"name":"N"}"#);
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn point(id: &str, whole: bool) -> Point {
         id: id.to_owned(),
         score: -1.25,
         chunk: 3,
+        span: whole.then_some((7, 16)),
         text: whole.then(|| "a \"text\"\n".to_owned()),
         payload: whole.then(|| json!({"b": 1, "a": [null, 1.5]})),
         legs: if whole { vec![leg("dense", Some(0.1)), leg("bm25", None)] } else { Vec::new() },

@@ -12,7 +12,7 @@ use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{EmbedJob, Embedding, Priority, Wants};
 use freshet_schemas::{
     AsOf, Ask, Document, DocumentChange, Filter, Fusion, Node, NodeQuery, Query, Record, VectorKind,
-    VectorValue,
+    VectorValue, with_title,
 };
 
 /// A hit: id and score.
@@ -123,7 +123,7 @@ impl<'a> Oracle<'a> {
         let is_it = |number: &usize| service.info(*number).name == model;
         let number = (0..self.setup.models()).find(is_it).expect("a loaded model");
         let read = leg.iter().take(reranker.documents_max.get());
-        let texts: Vec<String> = read.clone().map(|(id, _)| documents[id].text.clone()).collect();
+        let texts: Vec<String> = read.clone().map(|(id, _)| documents[id].whole().into_owned()).collect();
         let scores = self.run(number, Priority::Query, Some(text), texts);
         let scored =
             read.zip(scores).map(|((id, _), made)| (id.clone(), made.score.expect("a score").into()));
@@ -162,8 +162,10 @@ impl<'a> Oracle<'a> {
                     .filter_map(|(id, document)| {
                         let split = self.setup.splitter();
                         let chunks = split(&document.text);
-                        let chunks =
-                            chunks.into_iter().map(|(from, to)| document.text[from..to].to_owned()).collect();
+                        let chunks = chunks
+                            .into_iter()
+                            .map(|(from, to)| with_title(&document.title, &document.text[from..to]));
+                        let chunks = chunks.map(std::borrow::Cow::into_owned).collect();
                         let rows = self.embed(*model, Priority::Document, chunks);
                         let scores = rows.iter().filter_map(|row| similarity(field, &query, row));
                         Some((id.clone(), scores.max_by(f64::total_cmp)?))
@@ -237,7 +239,7 @@ fn bm25(
     terms: impl Fn(&str) -> freshet_schemas::SparseVector,
 ) -> Vec<Scored> {
     let vectors: BTreeMap<&String, _> =
-        all.iter().map(|(id, document)| (id, terms(&document.text))).collect();
+        all.iter().map(|(id, document)| (id, terms(&document.whole()))).collect();
     let n = vectors.len() as f64;
     let mean = vectors.values().map(|vector| f64::from(vector.sum())).sum::<f64>() / n;
     let (k1, b) = (f64::from(1.2f32), f64::from(0.75f32));

@@ -4,8 +4,11 @@
 mod answers;
 mod bad_input;
 mod budget;
+mod chunks;
 mod documents;
+mod eval;
 mod exactly_once;
+mod examples;
 mod filters;
 mod freshness;
 mod kafka;

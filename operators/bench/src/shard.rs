@@ -7,8 +7,8 @@ use freshet_operators::index::payload::PayloadField;
 use freshet_operators::index::segment::SegmentSpec;
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit, Shard};
 use freshet_operators::index::{
-    DocumentPut, FieldPut, FieldSpec, Metric, Probe, RowPut, RowVector, Scoring, ShardChange, TokenCoding,
-    TokenMatrix,
+    Chunk, DocumentPut, FieldPut, FieldSpec, Metric, Probe, RowPut, RowVector, Scoring, ShardChange,
+    TokenCoding, TokenMatrix,
 };
 use freshet_schemas::{Params, SparseVector, VectorKind};
 
@@ -71,8 +71,8 @@ pub(crate) fn put_with(number: usize, payload: String, fields: Vec<FieldPut>) ->
         id: id(number),
         origin: (0, 0),
         payload,
-        digest: vec![0; 16],
-        chunks: vec![String::new()],
+        digest: vec![0; 32],
+        chunks: vec![Chunk::default()],
         fields,
     }))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use freshet_operators::index::segment::{Marks, NewVersion, Segment, SegmentSpec, Source, table};
-use freshet_operators::index::{FieldSpec, Metric, RowVector, Scoring, TokenCoding, TokenMatrix};
+use freshet_operators::index::{Chunk, FieldSpec, Metric, RowVector, Scoring, TokenCoding, TokenMatrix};
 use freshet_schemas::{SparseVector, VectorKind};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -75,7 +75,7 @@ fn segment(spec: &SegmentSpec, count: usize) -> (Segment, usize) {
             origin: (0, number as i64),
             payload: format!("{{\"number\":{number},\"city\":\"city{}\"}}", random.below(200)),
             digest: random.bits().to_le_bytes().to_vec(),
-            chunks: vec![words.join(" ")],
+            chunks: vec![Chunk { start: 0, text: words.join(" ") }],
             fields: spec.fields.iter().map(|field| vec![vector(field, dense, &mut random)]).collect(),
         };
         bytes += version.bytes();

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use freshet_schemas::{VectorKind, VectorValue};
+use freshet_schemas::{VectorKind, VectorValue, with_title};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::embed::fields::{FieldSource, VectorField};
 use crate::embed::{Embedding, Wants};
-use crate::index::{DocumentPut, FieldPut, RowPut, ShardChange};
+use crate::index::{Chunk, DocumentPut, FieldPut, RowPut, ShardChange};
 use crate::message::{DeltaPut, DocumentDelta, RoutedChange};
 
 /// Vectors of chunks by number, or why the model failed.
@@ -63,7 +63,9 @@ impl Assembler {
             return None;
         }
         let tokens = fields.iter().any(|field| field.spec.kind == VectorKind::Multi);
-        let texts = numbers.iter().map(|&number| chunk(put, number).to_owned()).collect();
+        let title = &put.document.title;
+        let texts =
+            numbers.iter().map(|&number| with_title(title, chunk(put, number)).into_owned()).collect();
         Some(Wanted {
             model,
             wants: if tokens { Wants::Tokens } else { Wants::Dense },
@@ -102,14 +104,13 @@ impl Assembler {
             return Err(reason.clone());
         }
         let fields = self.fields.iter().map(|field| self.field_put(field, delta, put, &rows)).collect();
-        let text = (0..put.chunks.len()).map(|number| chunk(put, number).to_owned()).collect();
         self.failed.remove(&delta.id);
         let document = DocumentPut {
             id: delta.id.clone(),
             origin: (delta.origin.partition, delta.origin.offset),
             payload: put.document.payload.clone(),
             digest: put.digest.clone(),
-            chunks: text,
+            chunks: chunks(put),
             fields,
         };
         Ok(Some(RoutedChange { shard, change: ShardChange::Put(Box::new(document)) }))
@@ -142,7 +143,7 @@ impl Assembler {
             FieldSource::Terms(_) if put.text_kept && !whole && !put.vectors_gone.contains(name) => {
                 FieldPut::KeepSparse
             }
-            FieldSource::Terms(analyzer) => FieldPut::Sparse(analyzer.document(&put.document.text)),
+            FieldSource::Terms(analyzer) => FieldPut::Sparse(analyzer.document(&put.document.whole())),
             FieldSource::Model(model) => {
                 let embedded = rows.get(model);
                 let row = |number: usize| match self.kept(field, delta, put, number) {
@@ -158,6 +159,19 @@ impl Assembler {
             }
         }
     }
+}
+
+/// All chunks, with the characters at which they start.
+fn chunks(put: &DeltaPut) -> Vec<Chunk> {
+    // Starts ascend: each is counted on from the one before.
+    let (mut byte, mut start) = (0, 0usize);
+    let chunk = |&(from, to): &(usize, usize)| {
+        start += put.document.text[byte..from].chars().count();
+        byte = from;
+        let text = put.document.text[from..to].to_owned();
+        Chunk { start: u32::try_from(start).unwrap_or(u32::MAX), text }
+    };
+    put.chunks.iter().map(chunk).collect()
 }
 
 fn chunk(put: &DeltaPut, number: usize) -> &str {

@@ -1,8 +1,11 @@
 //! One query under way: which stages have their lists, and what the answer will say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use freshet_schemas::{Answer, Degraded, Fusion, FusionScore, Leg, Point, RerankScore, WithPayload};
+use freshet_schemas::{
+    Answer, Degraded, Fusion, FusionScore, Leg, Point, RerankScore, WithPayload, with_title,
+};
 
 use crate::fuse::{self, Fused};
 use crate::index::{Fetched, Hit, by_rank};
@@ -66,6 +69,8 @@ const CANDIDATES_K: f64 = 60.0;
 pub struct Execution {
     query: WeighedQuery,
     shards: u32,
+    /// Field of the payload that is read before every chunk.
+    title: Option<Arc<str>>,
     /// Per stage its list, once known.
     lists: Vec<Option<Vec<Ranked>>>,
     /// Hits of the current round, per stage, of the shards that have replied.
@@ -79,12 +84,13 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// A query that has found nothing yet, over so many shards.
-    pub fn new(query: WeighedQuery, shards: u32) -> Self {
+    /// A query that has found nothing yet, over so many shards. `title`: the field that models read before every chunk.
+    pub fn new(query: WeighedQuery, shards: u32, title: Option<Arc<str>>) -> Self {
         let lists = vec![None; query.admitted.planned.plan.stages.len()];
         Self {
             query,
             shards,
+            title,
             lists,
             arrived: BTreeMap::new(),
             rerankings: BTreeMap::new(),
@@ -178,12 +184,13 @@ impl Execution {
 
     /// Takes the reply of one shard.
     pub fn absorb(&mut self, reply: ShardReply, round: usize) -> Absorbed {
+        let title = &self.title;
         for (stage, reply) in reply.replies {
             match reply {
                 TaskReply::Hits(hits) => self.arrived.entry(stage).or_default().extend(hits),
                 TaskReply::Fetched(fetched) => {
                     let texts = &mut self.rerankings.entry(stage).or_default().texts;
-                    texts.extend(fetched.into_iter().map(|fetched| (fetched.id, fetched.text)));
+                    texts.extend(fetched.into_iter().map(|of| (of.id.clone(), read(&of, title.as_deref()))));
                 }
             }
         }
@@ -343,6 +350,7 @@ impl Execution {
             id: hit.id.clone(),
             score: hit.score,
             chunk: hit.chunk,
+            span: fetched.and_then(|f| f.span),
             text: fetched.map(|f| f.text.clone()),
             payload: fetched.map(|f| payload(&f.payload, &self.query.admitted.planned.query.with_payload)),
             legs: Vec::new(),
@@ -405,6 +413,13 @@ impl From<Fused> for Ranked {
         let hit = Hit { id: fused.id, chunk: fused.chunk, score: fused.score };
         Self { hit, contributions: fused.contributions }
     }
+}
+
+/// What a reranker reads of a document: the title, if there is one, and the chunk.
+fn read(fetched: &Fetched, title: Option<&str>) -> String {
+    let payload = || serde_json::from_str::<serde_json::Value>(&fetched.payload).unwrap_or_default();
+    let title = title.and_then(|field| payload().get(field)?.as_str().map(str::to_owned));
+    with_title(&title.unwrap_or_default(), &fetched.text).into_owned()
 }
 
 /// The asked-for fields of a payload.

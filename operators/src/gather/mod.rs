@@ -15,6 +15,7 @@ pub use execution::{Absorbed, DOCUMENTS, Execution, Ranked, RerankTask};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -29,11 +30,12 @@ use crate::stats::WeighedQuery;
 /// The queries under way on a worker.
 pub type Executions = Rc<RefCell<BTreeMap<Ticket, Execution>>>;
 
-/// Starts queries: the requests of their searches.
+/// Starts queries: the requests of their searches. `title`: the field that models read before every chunk.
 pub fn start<'scope>(
     queries: StreamVec<'scope, Time, WeighedQuery>,
     executions: Executions,
     shards: u32,
+    title: Option<Arc<str>>,
 ) -> StreamVec<'scope, Time, ShardRequest> {
     queries.unary(Pipeline, "Start", move |_, _| {
         move |input, output| {
@@ -41,7 +43,7 @@ pub fn start<'scope>(
                 let mut session = output.session(&cap);
                 for query in data.drain(..) {
                     let ticket = query.admitted.planned.ticket;
-                    let mut execution = Execution::new(query, shards);
+                    let mut execution = Execution::new(query, shards, title.clone());
                     session.give_iterator(execution.requests(0).into_iter());
                     executions.borrow_mut().insert(ticket, execution);
                 }

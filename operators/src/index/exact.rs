@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use freshet_schemas::SparseVector;
 
 use super::{
-    DocumentPut, Fetched, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring,
-    ShardChange, Time, TokenMatrix, by_rank,
+    Chunk, DocumentPut, Fetched, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector,
+    Scoring, ShardChange, Time, TokenMatrix, by_rank,
 };
 
 /// The vectors of a version in one field.
@@ -26,7 +26,7 @@ struct Version {
     born: Time,
     died: Time,
     payload: String,
-    chunks: Vec<String>,
+    chunks: Vec<Chunk>,
     fields: Vec<Vectors>,
 }
 
@@ -107,8 +107,13 @@ impl ExactShard {
         let visible: BTreeMap<&String, &Version> = self.visible(time).collect();
         let fetch = |(id, chunk): &(String, u32)| {
             let version = visible.get(id)?;
-            let text = version.chunks.get(*chunk as usize).cloned().unwrap_or_default();
-            Some(Fetched { id: id.clone(), payload: version.payload.clone(), text })
+            let chunk = version.chunks.get(*chunk as usize);
+            Some(Fetched {
+                id: id.clone(),
+                payload: version.payload.clone(),
+                text: chunk.map(|chunk| chunk.text.clone()).unwrap_or_default(),
+                span: chunk.map(|chunk| Chunk::span(chunk.start, &chunk.text)),
+            })
         };
         wanted.iter().filter_map(fetch).collect()
     }

@@ -160,10 +160,27 @@ pub struct DocumentPut {
     pub payload: String,
     /// What the upsert remembers of the version, beside its payload and chunks; opaque here.
     pub digest: Vec<u8>,
-    /// Texts of the chunks, in order.
-    pub chunks: Vec<String>,
+    /// The chunks, in order.
+    pub chunks: Vec<Chunk>,
     /// One per field of the index, in its order.
     pub fields: Vec<FieldPut>,
+}
+
+/// A piece of a document's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Character of the document's text at which it starts, from 0.
+    pub start: u32,
+    /// The piece.
+    pub text: String,
+}
+
+impl Chunk {
+    /// Where it stands in the document's text, in characters: its first one, and the one after its last.
+    pub fn span(start: u32, text: &str) -> (u32, u32) {
+        let count = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        (start, start.saturating_add(count))
+    }
 }
 
 /// What a leg searches with.
@@ -202,6 +219,8 @@ pub struct Fetched {
     pub payload: String,
     /// Text of the asked-for chunk; empty if the document has none.
     pub text: String,
+    /// Where that chunk stands, as [`Chunk::span`] says; `None` if the document has none.
+    pub span: Option<(u32, u32)>,
 }
 
 /// The one order of hits: score descending, then id ascending.

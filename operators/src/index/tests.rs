@@ -9,7 +9,7 @@ use super::exact::ExactShard;
 use super::segment::SegmentSpec;
 use super::shard::{Builder, HeadLimit, Job, Shard};
 use super::{
-    DocumentPut, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring,
+    Chunk, DocumentPut, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring,
     ShardChange, Time, TokenCoding, TokenMatrix,
 };
 
@@ -49,7 +49,7 @@ fn dense_put(id: &str, rows: Vec<RowPut>) -> ShardChange {
         origin: (0, 0),
         payload: "{}".into(),
         digest: Vec::new(),
-        chunks: rows.iter().map(|_| String::new()).collect(),
+        chunks: rows.iter().map(|_| Chunk::default()).collect(),
         fields: vec![FieldPut::Rows(rows)],
     }))
 }
@@ -316,7 +316,7 @@ fn a_multivector_of_one_token_equals_dense() {
             origin: (0, number),
             payload: "{}".into(),
             digest: Vec::new(),
-            chunks: vec![String::new()],
+            chunks: vec![Chunk::default()],
             fields: [RowVector::Dense(dense), RowVector::Multi(multi)]
                 .into_iter()
                 .map(|row| FieldPut::Rows(vec![RowPut::New(row)]))

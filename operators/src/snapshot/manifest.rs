@@ -9,7 +9,7 @@ use super::SnapshotError;
 use crate::index::Time;
 
 /// Version of the format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a snapshot and a configuration must agree on: key of the configuration → value, models by their digests.
 pub type Identity = BTreeMap<String, String>;

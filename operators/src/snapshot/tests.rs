@@ -14,7 +14,7 @@ use super::failing::{Failing, Luck};
 use super::*;
 use crate::index::segment::SegmentSpec;
 use crate::index::shard::{Builder, HeadLimit, Job, Shard};
-use crate::index::{DocumentPut, ShardChange, Time};
+use crate::index::{Chunk, DocumentPut, ShardChange, Time};
 
 struct Here;
 
@@ -29,8 +29,8 @@ fn put(id: &str) -> ShardChange {
         id: id.to_owned(),
         origin: (0, 1),
         payload: "{}".to_owned(),
-        digest: vec![0; 16],
-        chunks: vec![format!("text of {id}")],
+        digest: vec![0; 32],
+        chunks: vec![Chunk { start: 0, text: format!("text of {id}") }],
         fields: Vec::new(),
     }))
 }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! text ─▶ Analyzer ─▶ SparseVector (term hash → count)      for BM25
-//! text ─▶ Chunker  ─▶ byte ranges of at most N tokens       for embedding
+//! text ─▶ Chunker  ─▶ byte ranges of at most N tokens, which end as sentences do, for embedding
 //! ```
 //! Plain functions of the text and the settings: no state, no clock, no order of hashing in the output. Both are
 //! shared by reference between threads.
 
 mod analyzer;
 mod chunker;
+mod endings;
 mod stopwords;
 #[cfg(test)]
 mod tests;

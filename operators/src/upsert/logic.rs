@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use freshet_schemas::{Document, Record};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::message::{DeltaPut, DocumentDelta, DocumentRecord, Origin};
 
@@ -13,11 +13,13 @@ use crate::message::{DeltaPut, DocumentDelta, DocumentRecord, Origin};
 /// The order of two states has no meaning; differential needs one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DocumentState {
-    /// Hash of the whole text.
+    /// Hash of the text.
     pub text: u128,
+    /// Hash of the title.
+    pub title: u128,
     /// Hash of the payload.
     pub payload: u128,
-    /// Hash per chunk text, in order.
+    /// Hash per chunk of what models read of it, in order: the title and its text.
     pub chunks: Vec<u128>,
     /// Hash per precomputed vector, by field.
     pub vectors: BTreeMap<String, u128>,
@@ -31,13 +33,28 @@ impl DocumentState {
             let bytes = serde_json::to_vec(vector).unwrap_or_default();
             (name.clone(), xxh3_128(&bytes))
         });
+        let title = xxh3_128(document.title.as_bytes());
         Self {
             text: xxh3_128(document.text.as_bytes()),
+            title,
             payload: xxh3_128(document.payload.as_bytes()),
-            chunks: chunks.iter().map(|&(from, to)| xxh3_128(&document.text.as_bytes()[from..to])).collect(),
+            chunks: chunks.iter().map(|&(from, to)| chunk_hash(title, &document.text[from..to])).collect(),
             vectors: vectors.collect(),
         }
     }
+
+    /// Whether text and title are as they were.
+    fn reads_as(&self, other: &Self) -> bool {
+        (self.text, self.title) == (other.text, other.title)
+    }
+}
+
+/// Hash of what models read of a chunk.
+fn chunk_hash(title: u128, text: &str) -> u128 {
+    let mut hash = Xxh3::new();
+    hash.update(&title.to_le_bytes());
+    hash.update(text.as_bytes());
+    hash.digest128()
 }
 
 /// A digest that is not one.
@@ -46,10 +63,11 @@ impl DocumentState {
 pub struct DigestError(usize);
 
 impl DocumentState {
-    /// What cannot be computed again from payload and chunks: the hash of the text, 16 bytes, then per precomputed vector
-    /// the length of its field's name, the name, and its hash. Little-endian.
+    /// What cannot be computed again from payload and chunks: the hashes of text and title, 16 bytes each, then per
+    /// precomputed vector the length of its field's name, the name, and its hash. Little-endian.
     pub fn digest(&self) -> Vec<u8> {
         let mut digest = self.text.to_le_bytes().to_vec();
+        digest.extend_from_slice(&self.title.to_le_bytes());
         for (name, hash) in &self.vectors {
             // Names have at most 64 bytes: the configuration sees to it.
             digest.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
@@ -69,7 +87,9 @@ impl DocumentState {
         chunks: impl Iterator<Item = &'a str>,
     ) -> Result<Self, DigestError> {
         let wrong = DigestError(digest.len());
-        let (text, mut rest) = digest.split_first_chunk().ok_or(wrong)?;
+        let (text, rest) = digest.split_first_chunk().ok_or(wrong)?;
+        let (title, mut rest) = rest.split_first_chunk().ok_or(wrong)?;
+        let title = u128::from_le_bytes(*title);
         let mut vectors = BTreeMap::new();
         while let Some((&length, behind)) = rest.split_first() {
             let (name, behind) = behind.split_at_checked(usize::from(length)).ok_or(wrong)?;
@@ -80,8 +100,9 @@ impl DocumentState {
         }
         Ok(Self {
             text: u128::from_le_bytes(*text),
+            title,
             payload: xxh3_128(payload.as_bytes()),
-            chunks: chunks.map(|chunk| xxh3_128(chunk.as_bytes())).collect(),
+            chunks: chunks.map(|chunk| chunk_hash(title, chunk)).collect(),
             vectors,
         })
     }
@@ -127,7 +148,7 @@ pub struct Body {
 
 /// The change from `old` to `new`; `None` if nothing changes.
 ///
-/// A chunk is kept if a chunk of the old version has the same text, wherever it stood; each old chunk serves one new
+/// A chunk is kept if a chunk of the old version has the same text under the same title, wherever it stood; each old chunk serves one new
 /// chunk, the first come first.
 pub fn delta(body: Body, old: Option<&DocumentState>, new: Option<&DocumentState>) -> Option<DocumentDelta> {
     let put = match (new, body.document) {
@@ -145,7 +166,7 @@ pub fn delta(body: Body, old: Option<&DocumentState>, new: Option<&DocumentState
                 chunks,
                 kept,
                 digest: new.digest(),
-                text_kept: old.is_some_and(|old| old.text == new.text),
+                text_kept: old.is_some_and(|old| old.reads_as(new)),
                 vectors_kept: new.vectors.iter().map(unchanged).collect(),
                 vectors_gone: old.map_or_else(Vec::new, |old| {
                     old.vectors.keys().filter(|name| !new.vectors.contains_key(*name)).cloned().collect()
@@ -166,7 +187,13 @@ mod tests {
     use super::*;
 
     fn document(text: &str, payload: &str) -> Document {
-        Document { id: "a".into(), text: text.into(), payload: payload.into(), vectors: BTreeMap::new() }
+        Document {
+            id: "a".into(),
+            title: String::new(),
+            text: text.into(),
+            payload: payload.into(),
+            vectors: BTreeMap::new(),
+        }
     }
 
     fn record(partition: i32, offset: i64, text: &str) -> DocumentRecord {
@@ -199,12 +226,13 @@ mod tests {
         let mut document = document("one two ", r#"{"stars":1}"#);
         let vector = freshet_schemas::VectorValue::Dense(vec![1.0, 2.0]);
         document.vectors.insert("image".into(), vector);
+        document.title = "Numbers".into();
         let state = DocumentState::of(&document, &[(0, 4), (4, 8)]);
         let digest = state.digest();
         let restore =
             |digest: &[u8]| DocumentState::restore(digest, &document.payload, ["one ", "two "].into_iter());
         assert_eq!(restore(&digest), Ok(state));
-        for end in [0, 15, 17, digest.len() - 1] {
+        for end in [0, 15, 17, 31, 33, digest.len() - 1] {
             assert_eq!(restore(&digest[..end]), Err(DigestError(end)));
         }
     }
@@ -219,6 +247,17 @@ mod tests {
         let put = change.put.unwrap();
         assert_eq!(put.kept, [Some(1), None, Some(0)]);
         assert!(!put.text_kept && change.existed);
+    }
+
+    #[test]
+    fn another_title_keeps_nothing_that_was_read() {
+        let chunks = vec![(0, 4), (4, 8)];
+        let old = document("one two ", "{}");
+        let new = Document { title: "Numbers".into(), ..old.clone() };
+        let (old_state, new_state) = (DocumentState::of(&old, &chunks), DocumentState::of(&new, &chunks));
+        let put = delta(body(Some((new, chunks))), Some(&old_state), Some(&new_state)).unwrap().put.unwrap();
+        assert_eq!(put.kept, [None, None]);
+        assert!(!put.text_kept);
     }
 
     #[test]

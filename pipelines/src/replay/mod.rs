@@ -20,7 +20,7 @@ use freshet_operators::snapshot::answers::AskedQuery;
 use freshet_schemas::{Answer, Record, text_of};
 use serde_json::{Map, Value};
 
-use crate::ask::topics_of;
+use crate::ask::snapshot_topics;
 use crate::restore::SnapshotUse;
 use crate::run::{self, Progress, RunError, Until};
 use crate::setup::Setup;
@@ -128,7 +128,7 @@ pub fn answer(
     queries: &[LoggedQuery],
     progress: &Arc<Progress>,
 ) -> Result<Vec<Vec<Replayed>>, ReplayError> {
-    let topics = topics_of(setup, snapshot)?;
+    let topics = snapshot_topics(setup, snapshot)?;
     let names = setup.config.topics.clone();
     for (side, plan) in plans.iter().enumerate() {
         for (number, query) in queries.iter().enumerate() {

@@ -28,6 +28,7 @@ pub(crate) fn spec() -> DocumentSpec {
     DocumentSpec {
         id: "id".to_owned(),
         text: vec!["title".to_owned(), "text".to_owned()],
+        title: None,
         text_bytes_max: 100,
         vectors: fields(),
     }

@@ -28,7 +28,7 @@ use freshet_schemas::{Offset, Partition};
 
 use super::payload::{PayloadField, PayloadIndex};
 use super::rows::{Pick, ROWS_MAX};
-use super::{FieldSpec, IndexError, RowVector, Time};
+use super::{Chunk, FieldSpec, IndexError, RowVector, Time};
 
 /// What is indexed of a document.
 #[derive(Clone, Debug, Default)]
@@ -50,8 +50,8 @@ pub struct NewVersion {
     pub payload: String,
     /// What the upsert remembers of it; opaque here.
     pub digest: Vec<u8>,
-    /// Texts of the chunks, in order.
-    pub chunks: Vec<String>,
+    /// The chunks, in order.
+    pub chunks: Vec<Chunk>,
     /// Per field the vectors of its rows.
     pub fields: Vec<Vec<RowVector>>,
 }
@@ -59,7 +59,7 @@ pub struct NewVersion {
 impl NewVersion {
     /// Bytes of what it holds.
     pub fn bytes(&self) -> usize {
-        let texts = self.chunks.iter().map(String::len).sum::<usize>();
+        let texts = self.chunks.iter().map(|chunk| chunk.text.len() + size_of::<u32>()).sum::<usize>();
         let vectors = self.fields.iter().flatten().map(RowVector::bytes).sum::<usize>();
         self.id.len() + self.payload.len() + self.digest.len() + texts + vectors
     }

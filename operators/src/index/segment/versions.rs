@@ -26,6 +26,8 @@ pub struct Versions {
     payloads: Strings,
     digests: Pieces<Vec<u8>>,
     chunks: Strings,
+    /// Per chunk the character of its document's text at which it starts.
+    chunk_starts: Vec<u32>,
     /// Per version where its chunks end.
     chunk_ends: Vec<u32>,
     births: Vec<Time>,
@@ -56,6 +58,7 @@ impl Versions {
             payloads: Strings::default(),
             digests: Pieces::default(),
             chunks: Strings::default(),
+            chunk_starts: Vec::new(),
             chunk_ends: Vec::new(),
             births: Vec::new(),
             origins: Vec::new(),
@@ -86,6 +89,7 @@ impl Versions {
             versions.payloads.push(from.payload(version));
             versions.digests.push(from.digest(version));
             from.chunks(version).for_each(|chunk| versions.chunks.push(chunk));
+            versions.chunk_starts.extend_from_slice(from.chunk_starts(version));
             versions.add(from.id(version), from.born(version), from.origin(version));
         }
         versions.shrink();
@@ -98,6 +102,7 @@ impl Versions {
         self.payloads.shrink();
         self.digests.shrink();
         self.chunks.shrink();
+        self.chunk_starts.shrink_to_fit();
         self.chunk_ends.shrink_to_fit();
         self.births.shrink_to_fit();
         self.origins.shrink_to_fit();
@@ -113,7 +118,8 @@ impl Versions {
         debug_assert!(self.ascends(&version.id, born), "versions ascend");
         self.payloads.push(&version.payload);
         self.digests.push(&version.digest);
-        version.chunks.iter().for_each(|chunk| self.chunks.push(chunk));
+        version.chunks.iter().for_each(|chunk| self.chunks.push(&chunk.text));
+        self.chunk_starts.extend(version.chunks.iter().map(|chunk| chunk.start));
         let before = self.add(&version.id, born, version.origin);
         if let Order::Birth(befores) = &mut self.order {
             befores.push(before.unwrap_or(NONE));
@@ -178,10 +184,15 @@ impl Versions {
         self.digests.get(version as usize)
     }
 
-    /// Text of a chunk; empty if there is none of that number.
-    pub fn chunk(&self, version: Version, chunk: u32) -> &str {
-        let range = self.chunk_range(version);
-        range.clone().nth(chunk as usize).map_or("", |chunk| self.chunks.get(chunk))
+    /// The character at which a chunk starts, and its text; `None` if there is none of that number.
+    pub fn chunk(&self, version: Version, chunk: u32) -> Option<(u32, &str)> {
+        let chunk = self.chunk_range(version).nth(chunk as usize)?;
+        Some((self.chunk_starts[chunk], self.chunks.get(chunk)))
+    }
+
+    /// The characters at which all chunks start.
+    pub fn chunk_starts(&self, version: Version) -> &[u32] {
+        &self.chunk_starts[self.chunk_range(version)]
     }
 
     /// Texts of all chunks.
@@ -240,7 +251,7 @@ impl Versions {
             Order::Id => 0,
         };
         let texts = self.ids.bytes() + self.payloads.bytes() + self.digests.bytes() + self.chunks.bytes();
-        let columns = self.chunk_ends.capacity() * size_of::<u32>()
+        let columns = (self.chunk_starts.capacity() + self.chunk_ends.capacity()) * size_of::<u32>()
             + self.births.capacity() * size_of::<Time>()
             + self.origins.capacity() * size_of::<(Partition, Offset)>();
         self.newest.allocation_size() + before + texts + columns
@@ -256,6 +267,7 @@ impl Versions {
                 && self.origins.len() == count
         );
         assert_eq!(self.chunk_ends.last().map_or(0, |&end| end as usize), self.chunks.len(), "chunks");
+        assert_eq!(self.chunk_starts.len(), self.chunks.len(), "starts of chunks");
         for version in 0..count as Version {
             assert!(self.of(self.id(version)).any(|found| found == version), "version {version} is found");
         }

@@ -12,7 +12,7 @@ use crate::index::bits::Bits;
 use crate::index::check;
 use crate::index::rows::{Row, RowHit, RowSet, Search};
 use crate::index::segment::{SegmentField, Version};
-use crate::index::{Fetched, Hit, IndexError, Probe, Time};
+use crate::index::{Chunk, Fetched, Hit, IndexError, Probe, Time};
 
 /// Rows asked for beyond twice the documents wanted, at first, where documents have several rows.
 const ROWS_MORE: usize = 16;
@@ -103,10 +103,12 @@ impl Shard {
         let fetch = |(id, chunk): &(String, u32)| {
             let (part, version) = self.visible(id, time)?;
             let versions = self.parts[part].segment.versions();
+            let chunk = versions.chunk(version, *chunk);
             Some(Fetched {
                 id: id.clone(),
                 payload: versions.payload(version).to_owned(),
-                text: versions.chunk(version, *chunk).to_owned(),
+                text: chunk.map_or("", |(_, text)| text).to_owned(),
+                span: chunk.map(|(start, text)| Chunk::span(start, text)),
             })
         };
         wanted.iter().filter_map(fetch).collect()

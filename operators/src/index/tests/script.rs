@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use freshet_schemas::SparseVector;
 
-use crate::index::{DocumentPut, FieldPut, Probe, RowPut, RowVector, ShardChange, Time, TokenMatrix};
+use crate::index::{Chunk, DocumentPut, FieldPut, Probe, RowPut, RowVector, ShardChange, Time, TokenMatrix};
 
 /// splitmix64: the same sequence everywhere.
 pub(super) struct Random(u64);
@@ -82,8 +82,11 @@ impl Script {
         }
         self.rows.insert(id.clone(), rows);
         let payload = format!("{{\"version\":{}}}", self.random.below(1000));
-        let chunks =
-            (0..self.random.below(4)).map(|chunk| format!("{id} {chunk} at {}", self.time)).collect();
+        let chunk = |number| {
+            let text = format!("{id} {number} – at {}", self.time);
+            Chunk { start: 3 * u32::try_from(number).unwrap_or(0), text }
+        };
+        let chunks = (0..self.random.below(4)).map(chunk).collect();
         DocumentPut { id, origin: (0, self.time as i64), payload, digest: Vec::new(), chunks, fields }
     }
 

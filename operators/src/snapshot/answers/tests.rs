@@ -20,6 +20,7 @@ fn store(memory: &Arc<InMemory>) -> Store {
 
 fn row(id: &str, asked_us: u64) -> AnsweredQuery {
     let point = Point {
+        span: None,
         id: format!("hit of {id}"),
         score: 0.5,
         chunk: 1,

@@ -1,14 +1,14 @@
 //! Segments as Parquet: one table per segment, one row per chunk.
 //!
 //! ```text
-//! segment ─▶ write ─▶ table: id, chunk, text, payload, origin, birth, digest │ vectors │ declared payload fields
+//! segment ─▶ write ─▶ table: id, chunk, start, text, payload, origin, birth, digest │ vectors │ declared payload fields
 //!         └▶ indexes ─▶ bytes of the built FAISS indexes, beside the table
 //! table + bytes ─▶ read ─▶ the segment, sealed: same versions, same numbers, same vectors to the bit
 //! ```
 //! A version has as many rows as it has chunks or vectors in its widest field, and at least one. They follow each other,
-//! numbered from 0 by `chunk`; text *n* and vector *n* of a field stand in row *n*, null where there is none. What a
-//! document has once (its digest, a sparse vector) stands in row 0. Declared payload fields are columns of their own for
-//! those who query the table; `read` takes them from the payload itself.
+//! numbered from 0 by `chunk`; text *n*, the character of the document's text at which it starts, and vector *n* of a field
+//! stand in row *n*, null where there is none. What a document has once (its digest, a sparse vector) stands in row 0.
+//! Declared payload fields are columns of their own for those who query the table; `read` takes them from the payload itself.
 //!
 //! `read` checks all that it relies on, but cannot tell a value from another valid one: checksums are for whoever keeps
 //! the bytes.

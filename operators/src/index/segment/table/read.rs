@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, FixedSizeListArray, ListArray, RecordBatch, StringArray,
+    UInt32Array,
 };
 use arrow::datatypes::ArrowPrimitiveType;
 use arrow::datatypes::{Float32Type, Int8Type, Int32Type, Int64Type, TimestampMillisecondType, UInt64Type};
@@ -20,7 +21,7 @@ use super::schema::{self, Columns};
 use super::source::{self, Source, Window};
 use super::{TableError, guarded};
 use crate::index::segment::{NewVersion, Order, Restore, Restored, Segment, SegmentSpec};
-use crate::index::{FieldSpec, RowVector, Time, TokenMatrix};
+use crate::index::{Chunk, FieldSpec, RowVector, Time, TokenMatrix};
 
 /// Most rows decoded at once.
 const BATCH_ROWS: usize = 1024;
@@ -181,6 +182,7 @@ impl Rows<'_> {
 struct Batch<'a> {
     ids: &'a StringArray,
     chunks: &'a [i32],
+    starts: &'a UInt32Array,
     texts: &'a StringArray,
     payloads: &'a StringArray,
     partitions: &'a [i32],
@@ -262,6 +264,9 @@ impl<'a> Batch<'a> {
         Ok(Self {
             ids: texts(schema::ID, full(schema::ID)?)?,
             chunks: primitive::<Int32Type>(schema::CHUNK, full(schema::CHUNK)?)?,
+            starts: column(schema::START)?
+                .as_primitive_opt()
+                .ok_or_else(|| column_is(schema::START, "is not of numbers as wanted"))?,
             texts: texts(schema::TEXT, column(schema::TEXT)?)?,
             payloads: texts(schema::PAYLOAD, full(schema::PAYLOAD)?)?,
             partitions: primitive::<Int32Type>(schema::PARTITION, full(schema::PARTITION)?)?,
@@ -317,7 +322,11 @@ impl<'a> Batch<'a> {
         };
         if self.texts.is_valid(row) {
             follows(schema::TEXT, version.chunks.len())?;
-            version.chunks.push(self.texts.value(row).to_owned());
+            if self.starts.is_null(row) {
+                return Err(wrong(at, schema::START, "is null, must be there with the text".into()));
+            }
+            let text = self.texts.value(row).to_owned();
+            version.chunks.push(Chunk { start: self.starts.value(row), text });
         }
         for (((vectors, names), spec), to) in
             self.vectors.iter().zip(&columns.vectors).zip(fields).zip(&mut version.fields)

@@ -16,7 +16,7 @@ use crate::index::payload::{PayloadField, PayloadKind};
 use crate::index::segment::SegmentSpec;
 
 /// Version of the format.
-pub(super) const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "2";
 /// Key of the version.
 pub(super) const KEY_FORMAT: &str = "freshet.format";
 /// Key of the vector fields.
@@ -36,6 +36,7 @@ const ZSTD_LEVEL: i32 = 1;
 /// Columns that every table has, in this order.
 pub(super) const ID: &str = "id";
 pub(super) const CHUNK: &str = "chunk";
+pub(super) const START: &str = "start";
 pub(super) const TEXT: &str = "text";
 pub(super) const PAYLOAD: &str = "payload";
 pub(super) const PARTITION: &str = "partition";
@@ -43,7 +44,7 @@ pub(super) const OFFSET: &str = "offset";
 pub(super) const BORN: &str = "born";
 pub(super) const DIGEST: &str = "digest";
 /// How many these are.
-const OWN: usize = 8;
+const OWN: usize = 9;
 
 /// The columns of a vector field.
 #[derive(Clone, Debug)]
@@ -91,6 +92,7 @@ impl Columns {
         let mut fields = vec![
             Field::new(ID, DataType::Utf8, false),
             Field::new(CHUNK, DataType::Int32, false),
+            Field::new(START, DataType::UInt32, true),
             Field::new(TEXT, DataType::Utf8, true),
             Field::new(PAYLOAD, DataType::Utf8, false),
             Field::new(PARTITION, DataType::Int32, false),

@@ -12,7 +12,7 @@ use super::*;
 use crate::index::payload::{PayloadField, PayloadKind};
 use crate::index::rows::{RowSet, Search};
 use crate::index::segment::{Marks, NewVersion, Restored, Segment, SegmentSpec, Source, Version};
-use crate::index::{FieldSpec, Metric, Probe, RowVector, Scoring, Time, TokenCoding, TokenMatrix};
+use crate::index::{Chunk, FieldSpec, Metric, Probe, RowVector, Scoring, Time, TokenCoding, TokenMatrix};
 
 const SIZE: usize = 3;
 
@@ -105,9 +105,10 @@ fn version() -> impl Strategy<Value = (NewVersion, Time, bool)> {
     let chunk = prop_oneof![Just(String::new()), Just("žluťoučký 🐎\0".to_owned()), "[a-z ]{0,20}"];
     let one = (select(vec!["", "a", "b", "ß", "\u{1F40E}"]), any::<(i32, i64)>(), payload());
     let vectors = (dense(SIZE), dense(2), sparse(), sparse(), multi());
-    let rest = (vec(any::<u8>(), 0..5), vec(chunk, 0..5), 0u64..3, any::<bool>());
+    let rest = (vec(any::<u8>(), 0..5), vec((0..u32::MAX, chunk), 0..5), 0u64..3, any::<bool>());
     (one, vectors, rest).prop_map(|((id, origin, payload), vectors, (digest, chunks, after, died))| {
         let fields = vec![vectors.0, vectors.1, vectors.2, vectors.3, vectors.4];
+        let chunks = chunks.into_iter().map(|(start, text)| Chunk { start, text }).collect();
         let version = NewVersion { id: id.to_owned(), origin, payload, digest, chunks, fields };
         (version, after, died)
     })
@@ -165,6 +166,7 @@ fn same_version(a: &Segment, in_a: Version, b: &Segment, in_b: Version) {
     assert_eq!(of_a.payload(in_a), of_b.payload(in_b));
     assert_eq!(of_a.digest(in_a), of_b.digest(in_b));
     assert_eq!(of_a.chunks(in_a).collect::<Vec<_>>(), of_b.chunks(in_b).collect::<Vec<_>>());
+    assert_eq!(of_a.chunk_starts(in_a), of_b.chunk_starts(in_b));
     assert_eq!((of_a.born(in_a), of_a.origin(in_a)), (of_b.born(in_b), of_b.origin(in_b)));
     for field in 0..a.fields().len() {
         assert_eq!(bits(a.vectors(in_a, field)), bits(b.vectors(in_b, field)), "field {field}");
@@ -272,7 +274,7 @@ fn some(count: u64) -> Vec<(NewVersion, Time, bool)> {
             origin: (3, number as i64),
             payload: json!({"city": "Łódź", "year": number}).to_string(),
             digest: vec![number as u8],
-            chunks: vec![format!("chunk {number}"), String::new()],
+            chunks: vec![Chunk { start: 0, text: format!("chunk {number}") }, Chunk::default()],
             fields: vec![
                 vec![row(3), row(3)],
                 vec![row(2)],

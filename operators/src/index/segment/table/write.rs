@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeListArray, Float32Array, Float64Builder,
     Int8Array, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, RecordBatch, StringBuilder,
-    StructArray, TimestampMicrosecondBuilder, TimestampMillisecondBuilder, UInt64Array,
+    StructArray, TimestampMicrosecondBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
@@ -64,10 +64,9 @@ pub fn write<W: Write + Send>(
             true => Value::Null,
             false => serde_json::from_str(segment.versions().payload(version)).unwrap_or_default(),
         };
-        let texts = segment.versions().chunks(version).count();
         for row in 0..rows_of(segment, version) {
-            let text = (row < texts).then(|| segment.versions().chunk(version, row as u32));
-            rows.push(segment, version, (row, text), &payload)?;
+            let chunk = segment.versions().chunk(version, row as u32);
+            rows.push(segment, version, (row, chunk), &payload)?;
             if rows.count >= BATCH_ROWS || rows.bytes >= BATCH_BYTES {
                 writer.write(&rows.take(spec, &columns)?)?;
             }
@@ -118,6 +117,7 @@ fn rows_of(segment: &Segment, version: Version) -> usize {
 struct Rows {
     ids: StringBuilder,
     chunks: Int32Builder,
+    starts: UInt32Builder,
     texts: StringBuilder,
     payloads: StringBuilder,
     partitions: Int32Builder,
@@ -132,10 +132,11 @@ struct Rows {
 
 impl Rows {
     fn new(spec: &SegmentSpec, columns: &Columns) -> Self {
-        let born = columns.schema.field(6).data_type().clone();
+        let born = columns.schema.field(7).data_type().clone();
         Self {
             ids: StringBuilder::new(),
             chunks: Int32Builder::new(),
+            starts: UInt32Builder::new(),
             texts: StringBuilder::new(),
             payloads: StringBuilder::new(),
             partitions: Int32Builder::new(),
@@ -158,7 +159,7 @@ impl Rows {
         &mut self,
         segment: &Segment,
         version: Version,
-        (row, text): (usize, Option<&str>),
+        (row, chunk): (usize, Option<(u32, &str)>),
         payload: &Value,
     ) -> Result<(), TableError> {
         let versions = segment.versions();
@@ -167,8 +168,9 @@ impl Rows {
         let born = i64::try_from(born).map_err(|_| {
             wrong(schema::BORN, format!("cannot hold {born}, at most {} ms since the epoch", i64::MAX))
         })?;
-        let chunk = i32::try_from(row)
+        let number = i32::try_from(row)
             .map_err(|_| wrong(schema::CHUNK, format!("cannot hold {row}, at most {}", i32::MAX)))?;
+        let text = chunk.map(|(_, text)| text);
         let digest = (row == 0).then(|| versions.digest(version));
         let (id, json) = (versions.id(version), versions.payload(version));
         let bytes = id.len() + json.len() + text.map_or(0, str::len) + digest.map_or(0, <[u8]>::len);
@@ -181,7 +183,8 @@ impl Rows {
         }
         let (partition, offset) = versions.origin(version);
         self.ids.append_value(id);
-        self.chunks.append_value(chunk);
+        self.chunks.append_value(number);
+        self.starts.append_option(chunk.map(|(start, _)| start));
         self.texts.append_option(text);
         self.payloads.append_value(json);
         self.partitions.append_value(partition);
@@ -208,6 +211,7 @@ impl Rows {
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(self.ids.finish()),
             Arc::new(self.chunks.finish()),
+            Arc::new(self.starts.finish()),
             Arc::new(self.texts.finish()),
             Arc::new(self.payloads.finish()),
             Arc::new(self.partitions.finish()),
