@@ -1,6 +1,7 @@
 //! What the tests of whole pipelines share: random scripts, the from-scratch oracle, and drivers.
 
 pub mod drive;
+pub mod http;
 pub mod oracle;
 pub mod s3;
 pub mod script;

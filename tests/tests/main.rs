@@ -7,6 +7,8 @@ mod documents;
 mod exactly_once;
 mod filters;
 mod freshness;
+mod gateway;
+mod http;
 mod kafka;
 mod models;
 mod oracle;
