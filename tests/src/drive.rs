@@ -82,10 +82,14 @@ pub struct Pipeline {
 impl Pipeline {
     /// Starts it.
     pub fn start(setup: &Setup, connector: &Arc<dyn Connector>) -> Self {
-        let control = Arc::new(Control::default());
-        let (setup, connector, stop) = (setup.clone(), Arc::clone(connector), Arc::clone(&control));
+        Self::start_with(setup, connector, &Arc::new(Control::default()))
+    }
+
+    /// Starts it under a control that others have, too.
+    pub fn start_with(setup: &Setup, connector: &Arc<dyn Connector>, control: &Arc<Control>) -> Self {
+        let (setup, connector, stop) = (setup.clone(), Arc::clone(connector), Arc::clone(control));
         let run = move || run::run(setup, connector, Until::Stopped, &stop, &Arc::new(Progress::default()));
-        Self { control, thread: Some(std::thread::spawn(run)) }
+        Self { control: Arc::clone(control), thread: Some(std::thread::spawn(run)) }
     }
 
     /// What it listens to.

@@ -12,5 +12,6 @@ mod http;
 mod kafka;
 mod models;
 mod oracle;
+mod page;
 mod snapshots;
 mod stores;
