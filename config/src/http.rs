@@ -25,7 +25,8 @@ pub struct Http {
     pub connections_max: NonZeroUsize,
     /// `request_timeout`: longest time until a request is answered. Default 60 s.
     pub request_timeout: Duration,
-    /// `idle_timeout`: longest time that a client may take to send a header or a body, or nothing. Default 30 s.
+    /// `idle_timeout`: longest time that a client may take to send a header or a body, to read some of its answer, or
+    /// to do nothing. Default 30 s.
     pub idle_timeout: Duration,
 }
 

@@ -9,8 +9,7 @@ use toml::Value;
 
 use crate::section::{Section, describe};
 use crate::{
-    Delivery, Documents, Embedding, Indexing, Pipeline, Queries, Snapshots, StoreOptions, Topics,
-    defaults,
+    Delivery, Documents, Embedding, Indexing, Pipeline, Queries, Snapshots, StoreOptions, Topics, defaults,
 };
 
 /// Suffix of the topic for records that were refused.

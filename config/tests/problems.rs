@@ -132,7 +132,10 @@ fn types_and_ranges_are_checked() {
             "snapshots.store: \"snapshots\" is not a URL such as \"file://snapshots\" or \
              \"s3://bucket/prefix\"",
         ),
-        ("[http]\nread_only_api_key = 'r'", "http.read_only_api_key: needs api_key beside it: nobody could write otherwise"),
+        (
+            "[http]\nread_only_api_key = 'r'",
+            "http.read_only_api_key: needs api_key beside it: nobody could write otherwise",
+        ),
         (
             "[http]\napi_key = 'k'\nread_only_api_key = 'k'",
             "http.read_only_api_key: is the same as api_key: who reads could write",

@@ -8,8 +8,7 @@ use prometheus::{
 use crate::index::shard::ShardCounters;
 
 /// Bounds of the histogram of queries, in seconds.
-const SECONDS: [f64; 14] =
-    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 
 /// Counters of one run: atomics, shared by clones.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freshet::run::{self, Progress, RunError, Until};
 use freshet::setup::Setup;
@@ -140,6 +140,15 @@ pub fn play(script: &[Step], setup: &Setup) -> (Vec<Record>, Vec<Answer>) {
     }
     pipeline.finish();
     (memory.records("documents"), answers(&memory))
+}
+
+/// Waits for something that nobody tells of.
+pub fn until(reached: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < LIMIT, "waited for {LIMIT:?}");
+        std::thread::yield_now();
+    }
 }
 
 /// The answers, by id.

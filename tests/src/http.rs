@@ -1,7 +1,7 @@
 //! A small client of HTTP/1.1 that can also do what clients should not.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -77,5 +77,48 @@ pub fn read(stream: &mut TcpStream) -> Response {
         status: status.unwrap_or_else(|| panic!("not a response: {text:?}")),
         headers: lines.filter_map(header).collect(),
         body: body.to_owned(),
+    }
+}
+
+/// A connection that is kept open between requests.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+    host: SocketAddr,
+}
+
+impl Client {
+    /// Connects.
+    pub fn open(host: SocketAddr) -> Self {
+        let stream = connect(host);
+        stream.set_nodelay(true).expect("TCP");
+        Self { stream: BufReader::new(stream), host }
+    }
+
+    /// Posts a body; returns the status and the body of the answer.
+    pub fn post(&mut self, target: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let mut request = format!(
+            "POST {target} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
+            self.host,
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        self.stream.get_mut().write_all(&request).expect("the server reads");
+        let (mut status, mut length) = (0, 0);
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).expect("the server answers");
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(code) = line.strip_prefix("HTTP/1.1 ") {
+                status = code.split(' ').next().and_then(|code| code.parse().ok()).expect("a status");
+            } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut answer = vec![0; length];
+        self.stream.read_exact(&mut answer).expect("the whole answer");
+        (status, answer)
     }
 }

@@ -11,7 +11,7 @@ use freshet_operators::connect::Connector;
 use freshet_operators::control::Control;
 use freshet_operators::gateway::{Gateway, Refused};
 use freshet_schemas::{Answer, FaultCode, Record};
-use freshet_tests::drive::{LIMIT, Pipeline, answers, query_record, setup, timeless, topics};
+use freshet_tests::drive::{LIMIT, Pipeline, answers, query_record, setup, timeless, topics, until};
 use freshet_tests::oracle::Oracle;
 use freshet_tests::script;
 use serde_json::{Value, json};
@@ -66,7 +66,8 @@ fn both_ways_give_the_same_bytes_at_the_same_time() {
                 }
                 asked += strong.len();
                 memory.wait_for("answers", asked, LIMIT);
-                of_gateway.extend(pending.iter().map(wait).map(|answer| (answer.id.clone(), timeless(answer))));
+                of_gateway
+                    .extend(pending.iter().map(wait).map(|answer| (answer.id.clone(), timeless(answer))));
             }
             pipeline.finish();
             let of_topic = answers(&memory);
@@ -163,7 +164,7 @@ fn a_run_that_ends_answers_what_it_has_taken_and_refuses_the_rest() {
     // Taken, and waiting for the document.
     let latest = json!({"id": "latest", "text": "harbour", "plan": "bm25"});
     assert!(wait(&ask(&setup, query_record(&latest))).error.is_none());
-    assert!(memory.wait_until(LIMIT, |_| gateway(&setup).open() == 1 && gateway(&setup).waiting() == 0));
+    until(|| gateway(&setup).open() == 1 && gateway(&setup).waiting() == 0);
     pipeline.control().drain();
     assert!(waits.recv_timeout(Duration::from_millis(50)).is_err(), "the document is not there yet");
     // The document comes; only then the run can end.
@@ -191,8 +192,7 @@ fn a_query_that_waits_too_long_is_told_so() {
 #[test]
 fn a_run_that_stops_at_once_lets_go_of_its_queries() {
     let setup = setup(1).with_gateway();
-    let memory = topics();
-    let connector: Arc<dyn Connector> = Arc::new(memory.clone());
+    let connector: Arc<dyn Connector> = Arc::new(topics());
     let control = Arc::new(Control::default());
     let running = std::thread::spawn({
         let (setup, control) = (setup.clone(), Arc::clone(&control));
@@ -200,7 +200,7 @@ fn a_run_that_stops_at_once_lets_go_of_its_queries() {
     });
     let never = json!({"id": "never", "text": "harbour", "consistency": {"documents": {"0": 9}}});
     let answer = ask(&setup, query_record(&never));
-    assert!(memory.wait_until(LIMIT, |_| gateway(&setup).open() == 1));
+    until(|| gateway(&setup).open() == 1);
     control.stop();
     running.join().unwrap().unwrap();
     assert!(answer.recv_timeout(LIMIT).is_err(), "nobody answers, and nobody waits for nothing");

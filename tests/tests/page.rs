@@ -60,7 +60,11 @@ fn the_page_asks_filters_explains_and_says_what_is_wrong() {
     assert!(part(&found, "summary").contains("3 hits in"), "{}", part(&found, "summary"));
     assert!(part(&found, "as-of").contains("Reflects every document up to offset"));
     // The question's words in other forms, too; what a document holds is text and never markup.
-    assert!(part(&found, "hits").contains("&lt;b&gt;<mark>berths</mark>&lt;/b&gt;"), "{}", part(&found, "hits"));
+    assert!(
+        part(&found, "hits").contains("&lt;b&gt;<mark>berths</mark>&lt;/b&gt;"),
+        "{}",
+        part(&found, "hits")
+    );
     assert!(part(&found, "hits").contains("aria-pressed=\"false\""));
     let flow = part(&found, "flow");
     for column in ["bm25", "colbert", "fusion"] {
@@ -80,7 +84,11 @@ fn the_page_asks_filters_explains_and_says_what_is_wrong() {
     assert!(part(&nothing, "message").contains("Nothing found"));
 
     let wrong = look("/?q=berth&f=%5B%22%22%2C1%5D");
-    assert!(part(&wrong, "message").contains("This could not be answered (invalid_value)"), "{}", part(&wrong, "message"));
+    assert!(
+        part(&wrong, "message").contains("This could not be answered (invalid_value)"),
+        "{}",
+        part(&wrong, "message")
+    );
 
     let docs = look("/docs");
     assert!(docs.matches("class=\"route\"").count() >= 10, "{docs}");

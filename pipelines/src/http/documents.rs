@@ -83,15 +83,21 @@ fn split(body: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
     if serde_json::from_slice::<IgnoredAny>(text).is_ok() {
         return Ok(vec![text]);
     }
-    let lines: Vec<&[u8]> =
-        text.split(|byte| *byte == b'\n').map(|line| line.trim_ascii()).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&[u8]> = text
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.trim_ascii())
+        .filter(|line| !line.is_empty())
+        .collect();
     Ok(lines)
 }
 
 /// The texts of an array's elements, as they stand there: numbers keep every digit.
 fn elements(text: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
     let broken = |error: &dyn std::fmt::Display| {
-        Refusal::from(Fault::whole(FaultCode::NotJson, format!("the array of documents is not JSON: {error}")))
+        Refusal::from(Fault::whole(
+            FaultCode::NotJson,
+            format!("the array of documents is not JSON: {error}"),
+        ))
     };
     serde_json::from_slice::<IgnoredAny>(text).map_err(|error| broken(&error))?;
     let mut elements = Vec::new();
@@ -202,7 +208,10 @@ mod tests {
         assert_eq!(texts("[ {\"a\": [1, \"],\"]} ,\n{} ]"), ["{\"a\": [1, \"],\"]}", "{}"]);
         assert_eq!(texts("{\"a\": 1}\r\n\n{broken\n{}"), ["{\"a\": 1}", "{broken", "{}"]);
         // Digits that no machine number has stay.
-        assert_eq!(texts("[{\"n\": 123456789012345678901234567890}]"), ["{\"n\": 123456789012345678901234567890}"]);
+        assert_eq!(
+            texts("[{\"n\": 123456789012345678901234567890}]"),
+            ["{\"n\": 123456789012345678901234567890}"]
+        );
     }
 
     #[test]

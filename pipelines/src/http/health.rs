@@ -29,9 +29,10 @@ pub(super) async fn live() -> Response {
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.phase().obstacle() {
         None => json_response(StatusCode::OK, r#"{"status":"ready"}"#),
-        Some(why) => {
-            json_response(StatusCode::SERVICE_UNAVAILABLE, json!({"status": "not ready", "reason": why}).to_string())
-        }
+        Some(why) => json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({"status": "not ready", "reason": why}).to_string(),
+        ),
     }
 }
 

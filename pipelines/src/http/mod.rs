@@ -13,6 +13,7 @@ mod guard;
 mod health;
 mod metrics;
 mod openapi;
+mod patience;
 mod query;
 mod refusal;
 mod search;
@@ -34,6 +35,7 @@ use freshet_operators::control::Control;
 use freshet_operators::embed::EmbedError;
 use freshet_schemas::{Answer, DocumentSpec, Record};
 use prometheus::Registry;
+use prometheus::process_collector::ProcessCollector;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -149,6 +151,7 @@ impl Server {
             service.metrics().register(&registry)?;
         }
         connector.register(&registry)?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let app = Arc::new(App {
             writer: DocumentWriter::start(&**connector, &setup.config.topics.documents)?,
             spec: setup.document_spec(),

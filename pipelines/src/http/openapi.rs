@@ -20,8 +20,16 @@ const fn route(method: &'static str, path: &'static str, summary: &'static str) 
 
 /// Every route but the pages.
 pub(super) const ROUTES: [Route; 10] = [
-    route("post", "/api/query", "Answers a query, or many: the JSON of a record of the queries topic; the id may be left out."),
-    route("get", "/api/search", "Answers a question in the address. Other parameters are fields of the payload: city=Berlin,Hamburg must match one of them, stars.gte=4 is a bound."),
+    route(
+        "post",
+        "/api/query",
+        "Answers a query, or many: the JSON of a record of the queries topic; the id may be left out.",
+    ),
+    route(
+        "get",
+        "/api/search",
+        "Answers a question in the address. Other parameters are fields of the payload: city=Berlin,Hamburg must match one of them, stars.gte=4 is a bound.",
+    ),
     route("post", "/api/documents", "Writes documents to their topic: one, an array, or one per line."),
     route("put", "/api/documents", "The same as POST: a document replaces the one with its id."),
     route("delete", "/api/documents/{id}", "Deletes a document."),
@@ -50,10 +58,7 @@ pub(super) fn document() -> Value {
         schema("Answer", include_str!("../../../schemas/answer.json")),
         schema("Document", include_str!("../../../schemas/document.json")),
     ]);
-    schemas.extend([
-        ("Error".to_owned(), error_schema()),
-        ("Written".to_owned(), written_schema()),
-    ]);
+    schemas.extend([("Error".to_owned(), error_schema()), ("Written".to_owned(), written_schema())]);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -94,7 +99,8 @@ fn operation(route: &Route) -> Value {
             (wait_parameter(&[id]), None, written())
         }
         (_, "/metrics") => {
-            let text = json!({"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}});
+            let text =
+                json!({"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}});
             (json!([]), None, json!({"200": text}))
         }
         (_, "/readyz") => {
@@ -106,7 +112,8 @@ fn operation(route: &Route) -> Value {
     operation["parameters"] = parameters;
     operation["responses"] = responses;
     if let Some(schema) = body {
-        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+        operation["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": schema}}});
         if route.path == "/api/documents" {
             let lines = json!({"schema": {"type": "string", "description": "One document per line."}});
             operation["requestBody"]["content"]["application/x-ndjson"] = lines;
@@ -137,7 +144,8 @@ fn refusals() -> Map<String, Value> {
         ("503", "Not ready, or no room: try again after the time in Retry-After."),
         ("504", "The freshness asked for was not reached in time, or the request took too long."),
     ];
-    let refusal = |(status, description): (&str, &str)| (status.to_owned(), content(description, &of("Error")));
+    let refusal =
+        |(status, description): (&str, &str)| (status.to_owned(), content(description, &of("Error")));
     refusals.into_iter().map(refusal).collect()
 }
 
@@ -163,9 +171,7 @@ fn written() -> Value {
 }
 
 fn search_parameters() -> Value {
-    let parameter = |name: &str, description: &str, kind: &str| {
-        json!({"name": name, "in": "query", "description": description, "schema": {"type": kind}})
-    };
+    let parameter = |name: &str, description: &str, kind: &str| json!({"name": name, "in": "query", "description": description, "schema": {"type": kind}});
     let mut question = parameter("q", "What is searched for.", "string");
     question["required"] = json!(true);
     json!([
@@ -179,8 +185,10 @@ fn search_parameters() -> Value {
 }
 
 fn wait_parameter(others: &[Value]) -> Value {
-    let description = "Answer once the indexes reflect all that the documents topic holds; as_of says what that is.";
-    let wait = json!({"name": "wait", "in": "query", "description": description, "schema": {"type": "boolean"}});
+    let description =
+        "Answer once the indexes reflect all that the documents topic holds; as_of says what that is.";
+    let wait =
+        json!({"name": "wait", "in": "query", "description": description, "schema": {"type": "boolean"}});
     Value::Array(others.iter().cloned().chain([wait]).collect())
 }
 

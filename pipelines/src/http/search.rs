@@ -41,7 +41,8 @@ pub(super) fn query(
             field => {
                 match field.rsplit_once('.').filter(|(_, end)| RANGES.contains(end)) {
                     Some((field, end)) => {
-                        let bound = bound(kinds.get(field), value).ok_or_else(|| read("a number or a time"))?;
+                        let bound =
+                            bound(kinds.get(field), value).ok_or_else(|| read("a number or a time"))?;
                         if ranges.entry(field).or_default().insert(end.to_owned(), bound).is_some() {
                             return Err(Refusal::invalid(name.as_str(), "stands twice"));
                         }
@@ -191,7 +192,8 @@ mod tests {
 
     #[test]
     fn bounds_of_a_field_are_one_range() {
-        let query = of(&[("q", "x"), ("stars.gte", "3"), ("stars.lt", "5"), ("at.gt", "2025-01-01T00:00:00Z")]);
+        let query =
+            of(&[("q", "x"), ("stars.gte", "3"), ("stars.lt", "5"), ("at.gt", "2025-01-01T00:00:00Z")]);
         let expected = json!([
             {"key": "at", "range": {"gt": "2025-01-01T00:00:00Z"}},
             {"key": "stars", "range": {"gte": 3.0, "lt": 5.0}},

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::App;
 use super::guard::Counted;
+use super::patience::Patient;
 
 /// Bytes of a connection's buffer: headers are not longer.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -54,7 +55,7 @@ pub(super) async fn serve(
             .timer(TokioTimer::new())
             .header_read_timeout(app.http.idle_timeout)
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Patient::new(stream, app.http.idle_timeout)), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             let _held = (permit, counted);

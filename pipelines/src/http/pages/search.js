@@ -59,17 +59,19 @@ function chip(filter, removes) {
   return button;
 }
 
-// Words of the question and their other forms: the same beginning, a few letters apart.
+// Words that are no question of their own are not marked.
 function wordsOf(text) {
   const words = text.toLowerCase().match(/[\p{L}\p{N}]+/gu) || [];
   return words.filter((word) => word.length > 1 && !STOP.has(word));
 }
 
+// Forms of one word: the same beginning, a few letters apart.
 function alike(word, wanted) {
   if (word === wanted) return true;
   let common = 0;
   while (common < word.length && word[common] === wanted[common]) common += 1;
-  return common >= 4 && common >= Math.max(word.length, wanted.length) - 3;
+  const [short, long] = [Math.min(word.length, wanted.length), Math.max(word.length, wanted.length)];
+  return common >= 4 && (common >= long - 3 || (common === short && long - short <= 5));
 }
 
 function marked(text, words) {
@@ -104,7 +106,7 @@ function hitOf(point, index, words) {
   if (point.text) item.append(make("p", { class: "text" }, marked(point.text, words)));
   const chips = chipsOf(point.payload);
   if (chips.length) item.append(make("div", { class: "chips" }, ...chips));
-  const legs = (point.legs || []).map((leg) => `${leg.name} ${leg.rank}.`);
+  const legs = (point.legs || []).map((leg) => `${leg.name} at ${leg.rank}`);
   const meta = [title === point.id ? null : point.id, `score ${point.score.toPrecision(4)}`, legs.length ? `found by ${legs.join(", ")}` : null];
   item.append(make("p", { class: "meta" }, meta.filter(Boolean).join(" · ")));
   for (const [event, hit] of [["pointerenter", index], ["pointerleave", null], ["focusin", index], ["focusout", null]]) {
@@ -123,7 +125,7 @@ function reflects(answer) {
   const some = partitions.filter(([, offset]) => offset >= 0);
   const offsets = some.slice(0, 6).map(([partition, offset]) => `${partition}:${offset}`).join(" ");
   const more = some.length > 6 ? ` and ${some.length - 6} more partitions` : "";
-  const when = answer.time ? ` at ${new Date(answer.time).toLocaleTimeString()}` : "";
+  const when = answer.time ? `, as of ${new Date(answer.time).toLocaleTimeString()}` : "";
   return some.length
     ? `Reflects every document up to offset ${offsets}${more} (partition:offset), and nothing later${when}.`
     : `Reflects no documents yet${when}.`;
