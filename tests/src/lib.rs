@@ -5,6 +5,7 @@ pub mod http;
 pub mod oracle;
 pub mod s3;
 pub mod script;
+pub mod site;
 
 use std::future::Future;
 use std::pin::pin;

@@ -2,66 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freshet::http::Server;
-use freshet::setup::Setup;
 use freshet::status::Phase;
 use freshet_config::Http;
-use freshet_operators::connect::{Connector, Memory};
+use freshet_operators::connect::Connector;
 use freshet_operators::control::Control;
-use freshet_schemas::{Answer, Record};
+use freshet_schemas::Answer;
 use freshet_tests::block_on;
 use freshet_tests::drive::{self, LIMIT, Pipeline, timeless, topics, until};
-use freshet_tests::http::{Client, Response, connect, read, request};
+use freshet_tests::http::{Response, connect, read, request};
+use freshet_tests::site::Site;
 use serde_json::{Value, json};
-
-/// A pipeline with a server.
-struct Site {
-    server: Option<Server>,
-    pipeline: Option<Pipeline>,
-    setup: Setup,
-    memory: Memory,
-}
-
-impl Site {
-    fn start(change: impl FnOnce(&mut Http)) -> Self {
-        let mut http = Http { listen: "127.0.0.1:0".to_owned(), ..Http::default() };
-        change(&mut http);
-        let setup = drive::setup(2).with_gateway();
-        let memory = topics();
-        let connector: Arc<dyn Connector> = Arc::new(memory.clone());
-        let pipeline = Pipeline::start(&setup, &connector);
-        let server = Server::start(&http, &setup, &connector, pipeline.control()).unwrap();
-        block_on(setup.status.watch_phase().wait_for(|phase| *phase == Phase::Ready)).unwrap();
-        Self { server: Some(server), pipeline: Some(pipeline), setup, memory }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.server.as_ref().unwrap().address()
-    }
-
-    fn get(&self, target: &str) -> Response {
-        request(self.address(), "GET", target, &[], b"")
-    }
-
-    fn post(&self, target: &str, body: &Value) -> Response {
-        request(self.address(), "POST", target, &[], body.to_string().as_bytes())
-    }
-
-    /// Puts documents there and waits until they are found.
-    fn documents(&self, documents: &Value) {
-        let answer = self.post("/api/documents?wait=true", documents);
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
-
-    fn finish(mut self) {
-        drop(self.server.take());
-        self.pipeline.take().unwrap().finish();
-    }
-}
 
 fn berths() -> Value {
     json!([
@@ -285,17 +239,7 @@ fn limits_refuse_what_is_too_much() {
     let late = read(&mut waiting);
     assert_eq!((late.status, late.json()["error"]["code"].clone()), (504, json!("timeout")));
     assert_eq!(site.get("/api/search?q=berth").status, 200);
-    site.finish_held();
-}
-
-impl Site {
-    /// Ends a pipeline one of whose queries waits for documents that never come.
-    fn finish_held(mut self) {
-        drop(self.server.take());
-        let pipeline = self.pipeline.take().unwrap();
-        pipeline.control().stop();
-        pipeline.finish();
-    }
+    site.stop();
 }
 
 #[test]
@@ -409,8 +353,7 @@ fn the_documented_routes_are_those_that_are_served() {
 #[test]
 fn readiness_follows_the_run() {
     let setup = drive::setup(1).with_gateway();
-    let memory = topics();
-    let connector: Arc<dyn Connector> = Arc::new(memory.clone());
+    let connector: Arc<dyn Connector> = Arc::new(topics());
     let control = Arc::new(Control::default());
     let http = Http { listen: "127.0.0.1:0".to_owned(), ..Http::default() };
     let server = Server::start(&http, &setup, &connector, &control).unwrap();
@@ -469,72 +412,5 @@ fn an_address_that_is_taken_is_named() {
     let http = Http { listen: site.address().to_string(), ..Http::default() };
     let error = Server::start(&http, &setup, &connector, &Arc::new(Control::default())).err().unwrap();
     assert!(error.to_string().contains(&format!("cannot listen on \"{}\"", site.address())), "{error}");
-    site.finish();
-}
-
-/// Queries per second and their times at some concurrency.
-fn measure(
-    concurrency: usize,
-    ask: impl Fn() -> Box<dyn FnMut() + Send> + Sync,
-) -> (f64, Duration, Duration) {
-    const FOR: Duration = Duration::from_secs(3);
-    let begun = Instant::now();
-    let mut times: Vec<Duration> = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..concurrency)
-            .map(|_| {
-                let mut ask = ask();
-                scope.spawn(move || {
-                    let mut times = Vec::new();
-                    while begun.elapsed() < FOR {
-                        let asked = Instant::now();
-                        ask();
-                        times.push(asked.elapsed());
-                    }
-                    times
-                })
-            })
-            .collect();
-        asking.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
-    let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
-    times.sort_unstable();
-    (rate, times[times.len() / 2], times[times.len() * 99 / 100])
-}
-
-/// What a request costs over what its query costs: `cargo test --release -p freshet-tests -- --ignored figures_of_the_server --nocapture`.
-#[test]
-#[ignore = "measures; takes half a minute of a quiet machine"]
-fn figures_of_the_server() {
-    let site = Site::start(|_| {});
-    let words = ["harbour", "berth", "invoice", "refund", "door", "badge", "coach", "report"];
-    let text = |n: usize| format!("{} {} {}", words[n % 8], words[n / 8 % 8], words[n / 64 % 8]);
-    let documents: Vec<Value> =
-        (0..2000).map(|n| json!({"id": format!("d{n}"), "text": text(n), "stars": n % 5})).collect();
-    site.documents(&json!(documents));
-    let query = json!({"id": "q", "text": "berth of the coach", "plan": "bm25"}).to_string().into_bytes();
-    let gateway = Arc::clone(site.setup.gateway.as_ref().unwrap());
-    println!("{:>12} {:>5} {:>10} {:>10} {:>10}", "way", "at", "queries/s", "p50 µs", "p99 µs");
-    for concurrency in [1, 8, 64] {
-        let over_http = measure(concurrency, || {
-            let (mut client, query) = (Client::open(site.address()), query.clone());
-            Box::new(move || assert_eq!(client.post("/api/query", &query).0, 200))
-        });
-        let in_process = measure(concurrency, || {
-            let (gateway, query) = (Arc::clone(&gateway), query.clone());
-            Box::new(move || {
-                let (sender, answer) = std::sync::mpsc::channel();
-                let record = Record { value: Some(query.clone()), ..Record::default() };
-                gateway.ask(record, Box::new(move |answer| drop(sender.send(answer)))).unwrap();
-                assert!(answer.recv_timeout(LIMIT).unwrap().error.is_none());
-            })
-        });
-        for (way, (rate, p50, p99)) in [("HTTP", over_http), ("in-process", in_process)] {
-            println!(
-                "{way:>12} {concurrency:>5} {rate:>10.0} {:>10} {:>10}",
-                p50.as_micros(),
-                p99.as_micros()
-            );
-        }
-    }
     site.finish();
 }

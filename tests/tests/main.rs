@@ -9,6 +9,7 @@ mod filters;
 mod freshness;
 mod gateway;
 mod http;
+mod http_figures;
 mod kafka;
 mod models;
 mod oracle;

@@ -1,15 +1,8 @@
 //! The search page in a real browser: Chromium without a window, where `FRESHET_CHROMIUM` names one.
 
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use freshet::http::Server;
-use freshet::status::Phase;
-use freshet_config::Http;
-use freshet_operators::connect::Connector;
-use freshet_tests::block_on;
-use freshet_tests::drive::{self, Pipeline, topics};
-use freshet_tests::http::request;
+use freshet_tests::site::Site;
 use serde_json::json;
 
 /// The page as it stands once its scripts have done their work. Time in the page runs as fast as it can.
@@ -36,21 +29,14 @@ fn the_page_asks_filters_explains_and_says_what_is_wrong() {
         eprintln!("skipped: FRESHET_CHROMIUM names no browser");
         return;
     };
-    let setup = drive::setup(2).with_gateway();
-    let connector: Arc<dyn Connector> = Arc::new(topics());
-    let pipeline = Pipeline::start(&setup, &connector);
-    let http = Http { listen: "127.0.0.1:0".to_owned(), ..Http::default() };
-    let server = Server::start(&http, &setup, &connector, pipeline.control()).unwrap();
-    block_on(setup.status.watch_phase().wait_for(|phase| *phase == Phase::Ready)).unwrap();
+    let site = Site::start(|_| {});
     let documents = json!([
         {"id": "a", "text": "the harbour has <b>berths</b>", "stars": 3, "city": "Split"},
         {"id": "b", "text": "invoice and refund", "stars": 1, "city": "Bristol"},
         {"id": "c", "text": "a berth of the ship", "stars": 2, "city": "Split"},
     ]);
-    let written =
-        request(server.address(), "POST", "/api/documents?wait=true", &[], documents.to_string().as_bytes());
-    assert_eq!(written.status, 200, "{written:?}");
-    let look = |target: &str| look(&browser, &format!("http://{}{target}", server.address()));
+    site.documents(&documents);
+    let look = |target: &str| look(&browser, &format!("http://{}{target}", site.address()));
 
     let begin = look("/");
     assert!(part(&begin, "message").contains("Ask something"));
@@ -92,6 +78,5 @@ fn the_page_asks_filters_explains_and_says_what_is_wrong() {
 
     let docs = look("/docs");
     assert!(docs.matches("class=\"route\"").count() >= 10, "{docs}");
-    drop(server);
-    pipeline.finish();
+    site.finish();
 }
