@@ -72,6 +72,7 @@ echo "      (▲ ▼ moves against the best rank before):"
 cat <<'NEXT'
 
 What to try next:
+  target/release/freshet run   --config config/demo.toml      then open http://127.0.0.1:6333: search, and see how hits moved
   target/release/freshet query --config config/demo.toml "my card was declined twice"      ask something yourself
   target/release/freshet query --config config/demo.toml --plan rerank "door stays locked"  by another plan
   target/release/freshet eval  tests/demo/eval                                              measure the plans

@@ -191,7 +191,17 @@ impl Default for Snapshots {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: HTTP_LISTEN.to_owned() }
+        Self {
+            listen: HTTP_LISTEN.to_owned(),
+            api_key: None,
+            read_only_api_key: None,
+            cors_origins: Vec::new(),
+            body_bytes_max: count(16 << 20),
+            requests_max: count(256),
+            connections_max: count(1024),
+            request_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(30),
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 mod connector;
 pub mod defaults;
 pub mod factory;
+mod http;
 mod interpolate;
 mod load;
 mod payload;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use freshet_schemas::{Node, QueryLimits, VectorKind};
 
+pub use http::Http;
 pub use plans::{DEFAULT_PLAN, default_plan};
 pub use problems::{ConfigErrors, Problem};
 pub use rerankers::{Endpoint, Reranker, RerankerKind, Secret};
@@ -61,9 +63,9 @@ pub struct Config {
     pub queries: Queries,
     /// `[models]`: folders of models, by name, before the registry and the caches are asked.
     pub models: BTreeMap<String, PathBuf>,
-    /// `[snapshots]`, read and checked; cut by a later version.
+    /// `[snapshots]`: where they are kept, if they are.
     pub snapshots: Option<Snapshots>,
-    /// `[http]`, read and checked; served by a later version.
+    /// `[http]`: the server beside the pipeline, if there is one.
     pub http: Option<Http>,
 }
 
@@ -301,11 +303,4 @@ impl std::fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
-}
-
-/// `[http]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Http {
-    /// Address and port.
-    pub listen: String,
 }

@@ -94,7 +94,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
     let plans = plans::read(top.section("plans"), &vectors, &broken, named, &queries.limits);
     let models = sections::models(top.section("models"));
     let snapshots = top.has("snapshots").then(|| sections::snapshots(top.section("snapshots")));
-    let http = top.has("http").then(|| sections::http(top.section("http")));
+    let http = top.has("http").then(|| crate::http::http(top.section("http")));
     top.also_known(&["snapshots", "http"]);
     if documents.text.is_empty()
         && let Some((name, _)) = vectors.iter().find(|(_, field)| field.model.is_some())

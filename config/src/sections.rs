@@ -1,4 +1,4 @@
-//! The sections that are read key by key: pipeline, topics, documents, embedding, queries, models, snapshots, http.
+//! The sections that are read key by key: pipeline, topics, documents, embedding, queries, models, snapshots.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -9,8 +9,7 @@ use toml::Value;
 
 use crate::section::{Section, describe};
 use crate::{
-    Delivery, Documents, Embedding, Http, Indexing, Pipeline, Queries, Snapshots, StoreOptions, Topics,
-    defaults,
+    Delivery, Documents, Embedding, Indexing, Pipeline, Queries, Snapshots, StoreOptions, Topics, defaults,
 };
 
 /// Suffix of the topic for records that were refused.
@@ -218,19 +217,4 @@ fn store_options(mut section: Section<'_>) -> StoreOptions {
         }
     }
     StoreOptions(options)
-}
-
-pub(crate) fn http(mut section: Section<'_>) -> Http {
-    let base = Http::default();
-    let http = Http { listen: section.string("listen").unwrap_or(base.listen) };
-    let is_address = http
-        .listen
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !is_address {
-        let message = format!("\"{}\" is not HOST:PORT, such as \"127.0.0.1:6333\"", http.listen);
-        section.report("listen", message);
-    }
-    section.finish();
-    http
 }

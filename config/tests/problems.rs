@@ -132,6 +132,19 @@ fn types_and_ranges_are_checked() {
             "snapshots.store: \"snapshots\" is not a URL such as \"file://snapshots\" or \
              \"s3://bucket/prefix\"",
         ),
+        (
+            "[http]\nread_only_api_key = 'r'",
+            "http.read_only_api_key: needs api_key beside it: nobody could write otherwise",
+        ),
+        (
+            "[http]\napi_key = 'k'\nread_only_api_key = 'k'",
+            "http.read_only_api_key: is the same as api_key: who reads could write",
+        ),
+        (
+            "[http]\ncors_origins = ['*', 'https://example.com/']",
+            "http.cors_origins[1]: \"https://example.com/\" is not an origin such as \"https://example.com\", nor \"*\"",
+        ),
+        ("[http]\nidle_timeout = '0s'", "http.idle_timeout: is not longer than zero"),
         ("[http]\nlisten = '6333'", "http.listen: \"6333\" is not HOST:PORT, such as \"127.0.0.1:6333\""),
     ];
     for (text, expect) in cases {

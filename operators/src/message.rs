@@ -7,10 +7,11 @@ use freshet_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::GATEWAY;
 use crate::index::{Fetched, Hit, Probe, ShardChange, Time};
 use crate::plan::Plan;
 
-/// Where a record was read: worker, partition, offset.
+/// Where a record was read: worker, partition, offset; or which query of a worker's gateway it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
     /// Worker that read it; answers go back there.
@@ -19,6 +20,13 @@ pub struct Origin {
     pub partition: Partition,
     /// Offset in it.
     pub offset: Offset,
+}
+
+impl Origin {
+    /// Whether the query came through the gateway and not from a topic; `offset` is then its number.
+    pub fn is_gateway(self) -> bool {
+        self.partition == GATEWAY
+    }
 }
 
 /// At the tick that carries it, everything of `partition` before `next` has been read.

@@ -13,13 +13,16 @@ pub struct LateWake(Arc<OnceLock<SyncActivator>>);
 impl LateWake {
     /// What the source or sink calls.
     pub fn wake(&self) -> Wake {
-        let slot = Arc::clone(&self.0);
-        Arc::new(move || {
-            if let Some(activator) = slot.get() {
-                // An operator that is gone needs no waking.
-                let _ = activator.activate();
-            }
-        })
+        let wake = self.clone();
+        Arc::new(move || wake.now())
+    }
+
+    /// Wakes the operator, if it is known.
+    pub fn now(&self) {
+        if let Some(activator) = self.0.get() {
+            // An operator that is gone needs no waking.
+            let _ = activator.activate();
+        }
     }
 
     /// The operator to wake; the first one stays.

@@ -123,8 +123,11 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
         };
         let ingest = Ingest { consumer: documents, letters_written, living, snapshots };
         let ingested = ingest.build(scope, setup, &running, control);
+        let worker = scope.worker().index();
+        let desk = setup.gateway.as_ref().and_then(|gateway| gateway.desk(worker)).cloned();
         let queries = QueryConsumer {
             source: queries,
+            desk: desk.clone(),
             offsets: Rc::clone(&running.offsets),
             journal: journal.clone(),
             in_flight_max: setup.config.queries.in_flight_max.get(),
@@ -137,6 +140,8 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
             delivery,
             answers: topics.answers.clone(),
             query_letters: format!("{}{DEAD_LETTER_SUFFIX}", topics.queries),
+            desk,
+            metrics: setup.metrics.clone(),
             offsets: Rc::clone(&running.offsets),
             journal,
             unsettled: Rc::clone(&running.unsettled),

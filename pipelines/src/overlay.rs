@@ -79,4 +79,8 @@ impl Connector for Overlay {
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {
         self.over.sink(wake)
     }
+
+    fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+        self.under.register(registry)
+    }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use freshet_operators::connect::{ConnectError, Connector, Share};
 use freshet_operators::control::Control;
 use freshet_operators::decode::DEAD_LETTER_SUFFIX;
+use freshet_operators::gateway::Desk;
 use freshet_operators::message::Binding;
 use freshet_operators::produce::{Delivery, Each};
 use freshet_operators::snapshot::{SnapshotError, Snapshots};
@@ -22,8 +23,10 @@ use timely::worker::Worker;
 
 use crate::dataflow::{self, Ends, Running};
 use crate::delivery::ExactlyOnce;
+use crate::gauges::Gauges;
 use crate::restore::{self, Restored};
 use crate::setup::Setup;
+use crate::status::Phase;
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +119,8 @@ pub fn run(
         None => connector.committed(&topics.queries)?,
     };
     let documents_end = connector.end_offsets(&topics.documents)?;
+    let (gateway, status) = (setup.gateway.clone(), Arc::clone(&setup.status));
+    status.reached(Phase::Restoring);
     let (restored, snapshots) = restore::restore(&setup, workers, &documents_end)?;
     let shared = Arc::new(Shared {
         documents_end,
@@ -135,10 +140,14 @@ pub fn run(
     progress.documents_end.store(shared.documents_end.values().sum(), Ordering::Relaxed);
     let queries_before: i64 = shared.queries_start.values().sum();
     progress.queries_end.store(shared.queries_end.values().sum::<i64>() - queries_before, Ordering::Relaxed);
+    status.reached(Phase::Applying);
     let on_worker = Arc::clone(&shared);
     let guards = timely::execute(timely::Config::process(workers), move |worker| work(worker, &on_worker))
         .map_err(RunError::Failed)?;
     let results: Result<Vec<()>, String> = guards.join().into_iter().collect();
+    status.reached(Phase::Ending);
+    // Who still waits hears that nothing comes.
+    gateway.iter().for_each(|gateway| gateway.close());
     match (control.failure(), results) {
         (Some(failure), _) => Err(RunError::Failed(failure)),
         (None, Err(panic)) => Err(RunError::Failed(format!("a worker ended early: {panic}"))),
@@ -163,6 +172,7 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>) {
         keeper.look(&running, shared, &commits, worker.peers());
     }
     keeper.commit(&running, shared, &commits);
+    keeper.gauges.end(&shared.setup);
     drop(commits);
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
@@ -240,6 +250,9 @@ struct Keeper {
     next_commit: Instant,
     reported: (i64, i64),
     queries_before: i64,
+    /// Queries from within the process.
+    desk: Option<Arc<Desk>>,
+    gauges: Gauges,
     voted: bool,
 }
 
@@ -252,6 +265,8 @@ impl Keeper {
             documents_end: part(share, &shared.documents_end),
             queries_end: part(share, &shared.queries_end),
             indexed: Offsets::new(),
+            desk: shared.setup.gateway.as_ref().and_then(|gateway| gateway.desk(index)).cloned(),
+            gauges: Gauges::new(part(share, &shared.restored.offsets)),
             committed: (Offsets::new(), Offsets::new()),
             next_commit: Instant::now() + COMMIT_INTERVAL,
             reported: (0, 0),
@@ -264,9 +279,14 @@ impl Keeper {
         let mut bindings = running.bindings.borrow_mut();
         let closed = bindings.iter().take_while(|(tick, _)| !running.applied.less_equal(tick)).count();
         for (_, Binding { partition, next }) in bindings.drain(..closed) {
-            self.indexed.insert(partition, next);
+            let before = self.indexed.insert(partition, next);
+            self.gauges.moved(&shared.setup, partition, before, next);
         }
         drop(bindings);
+        if closed > 0 {
+            shared.setup.status.indexed(&self.indexed);
+        }
+        self.gauges.look(&shared.setup, running, self.worker);
         self.report(running, shared);
         if self.worker == 0 {
             for asker in shared.control.cuts_asked() {
@@ -283,6 +303,8 @@ impl Keeper {
         }
         if !self.voted && self.finished(running, shared) {
             self.voted = true;
+            // What comes from now on might find no worker that answers it.
+            self.desk.iter().for_each(|desk| desk.close());
             if shared.votes.fetch_add(1, Ordering::SeqCst) + 1 == peers {
                 shared.control.stop();
             }
@@ -297,7 +319,7 @@ impl Keeper {
     /// Whether all that this run is to answer is answered.
     fn answered(&self, running: &Running, shared: &Shared) -> bool {
         let offsets = running.offsets.borrow();
-        let written = *running.unsettled.borrow() == 0;
+        let written = *running.unsettled.borrow() == 0 && self.desk.as_ref().is_none_or(|d| d.open() == 0);
         if shared.control.draining() {
             return written && offsets.in_flight() == 0;
         }

@@ -9,10 +9,12 @@ use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, Head, load};
+use freshet_operators::gateway::Gateway;
 use freshet_operators::index::payload::PayloadField;
 use freshet_operators::index::segment::{Segment, SegmentSpec};
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit};
 use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCoding};
+use freshet_operators::metrics::RunMetrics;
 use freshet_operators::plan::Plans;
 use freshet_operators::rerank::{self, Budgeted, CrossEncoder, HttpReranker, RerankMetrics};
 use freshet_operators::shard::Shards;
@@ -22,6 +24,7 @@ use freshet_operators::upsert::SplitText;
 use freshet_schemas::{DocumentSpec, VectorKind};
 
 use crate::restore::SnapshotUse;
+use crate::status::Status;
 
 /// Name of the sparse model that needs no weights.
 pub const BM25: &str = "bm25";
@@ -62,6 +65,12 @@ pub struct Setup {
     pub rerankers: Arc<[Budgeted]>,
     /// What rerankers count; to be registered by the caller.
     pub rerank_metrics: RerankMetrics,
+    /// What the run counts; to be registered by the caller.
+    pub metrics: RunMetrics,
+    /// Queries from within the process, for a run that takes them.
+    pub gateway: Option<Arc<Gateway>>,
+    /// Where the run stands.
+    pub status: Arc<Status>,
     /// Splits texts.
     chunker: Arc<Chunker>,
     /// Highest use of the documents' budget.
@@ -132,6 +141,9 @@ impl Setup {
             service,
             rerankers,
             rerank_metrics,
+            metrics: RunMetrics::new().map_err(EmbedError::Metrics)?,
+            gateway: None,
+            status: Arc::default(),
             chunker: Arc::new(chunker),
             gauge: Arc::default(),
             clock: Clock::wall(),
@@ -169,6 +181,13 @@ impl Setup {
     /// The same models and indexes, with other plans and limits.
     pub(crate) fn with_config(self, config: Config) -> Self {
         Self { config: Arc::new(config), ..self }
+    }
+
+    /// The same, with a gateway for queries from within the process; good for one run.
+    pub fn with_gateway(self) -> Self {
+        let waiting_max = self.config.queries.in_flight_max.get();
+        let gateway = Some(Gateway::new(self.config.pipeline.workers.get(), waiting_max));
+        Self { gateway, status: Arc::default(), ..self }
     }
 
     /// What is indexed of a document.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freshet::run::{self, Progress, RunError, Until};
 use freshet::setup::Setup;
@@ -82,10 +82,14 @@ pub struct Pipeline {
 impl Pipeline {
     /// Starts it.
     pub fn start(setup: &Setup, connector: &Arc<dyn Connector>) -> Self {
-        let control = Arc::new(Control::default());
-        let (setup, connector, stop) = (setup.clone(), Arc::clone(connector), Arc::clone(&control));
+        Self::start_with(setup, connector, &Arc::new(Control::default()))
+    }
+
+    /// Starts it under a control that others have, too.
+    pub fn start_with(setup: &Setup, connector: &Arc<dyn Connector>, control: &Arc<Control>) -> Self {
+        let (setup, connector, stop) = (setup.clone(), Arc::clone(connector), Arc::clone(control));
         let run = move || run::run(setup, connector, Until::Stopped, &stop, &Arc::new(Progress::default()));
-        Self { control, thread: Some(std::thread::spawn(run)) }
+        Self { control: Arc::clone(control), thread: Some(std::thread::spawn(run)) }
     }
 
     /// What it listens to.
@@ -136,6 +140,15 @@ pub fn play(script: &[Step], setup: &Setup) -> (Vec<Record>, Vec<Answer>) {
     }
     pipeline.finish();
     (memory.records("documents"), answers(&memory))
+}
+
+/// Waits for something that nobody tells of.
+pub fn until(reached: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < LIMIT, "waited for {LIMIT:?}");
+        std::thread::yield_now();
+    }
 }
 
 /// The answers, by id.

@@ -1,9 +1,11 @@
 //! What the tests of whole pipelines share: random scripts, the from-scratch oracle, and drivers.
 
 pub mod drive;
+pub mod http;
 pub mod oracle;
 pub mod s3;
 pub mod script;
+pub mod site;
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,4 +1,5 @@
-//! Killed at any moment, a pipeline answers every query once, and its answers never go back in time.
+//! Killed at any moment, a pipeline answers every query once, and its answers never go back in time; queries of the
+//! gateway beside them change nothing of that.
 //!
 //! The pipeline runs in a process of its own, which is this test binary again, and is killed while it answers. What it
 //! left is read without Freshet's own readers.
@@ -15,6 +16,7 @@ use freshet_config::{Config, Connector as ConnectorConfig};
 use freshet_operators::clock;
 use freshet_operators::connect::{self, Connector};
 use freshet_operators::control::Control;
+use freshet_operators::gateway::Gateway;
 use freshet_schemas::{Answer, Record};
 use freshet_tests::drive::{self, LIMIT, query_record};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -52,9 +54,25 @@ fn process_that_is_killed() {
     let (prefix, place) = told.split_once('|').unwrap();
     let config = config(place, prefix);
     let connector = connect::open(&config.connector, prefix).unwrap();
-    let setup = freshet::setup::Setup::load(config).unwrap();
+    let setup = freshet::setup::Setup::load(config).unwrap().with_gateway();
+    ask_beside(setup.gateway.as_ref().unwrap(), 8);
     run(setup, connector, Until::Stopped, &Arc::new(Control::default()), &Arc::new(Progress::default()))
         .unwrap();
+}
+
+/// Keeps so many queries of the gateway open, each asked again when it is answered: they are in nobody's way.
+fn ask_beside(gateway: &Arc<Gateway>, open: usize) {
+    fn ask(gateway: &Arc<Gateway>, id: usize) {
+        let query = json!({"id": format!("g-{id}"), "text": "berth of the ship", "limit": 2});
+        let again = Arc::clone(gateway);
+        let reply = move |answer: Answer| {
+            assert!(answer.error.is_none(), "{answer:?}");
+            ask(&again, id);
+        };
+        // What is asked last is refused when the run ends.
+        drop(gateway.ask(query_record(&query), Box::new(reply)));
+    }
+    (0..open).for_each(|id| ask(gateway, id));
 }
 
 /// A running pipeline; killed when dropped.

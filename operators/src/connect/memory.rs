@@ -326,6 +326,10 @@ impl Connector for Memory {
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {
         Ok(Box::new(MemorySink { memory: self.clone(), wake, settled: Vec::new() }))
     }
+
+    fn register(&self, _registry: &prometheus::Registry) -> prometheus::Result<()> {
+        Ok(())
+    }
 }
 
 /// Reads partitions in turns, one record each, so that none starves.

@@ -136,6 +136,8 @@ pub trait Connector: Send + Sync {
     ) -> Result<(BTreeMap<Partition, Progress>, Box<dyn TransactionWriter>), ConnectError>;
     /// Opens a writer of records without progress.
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError>;
+    /// Shows what the connector counts, if anything, in a registry; once per registry.
+    fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()>;
 }
 
 /// Opens the configured system of topics with the offsets of a group, which is named after the pipeline.

@@ -1,7 +1,8 @@
-//! Queries topic → records at the newest closed tick.
+//! Queries topic and gateway → records at the newest closed tick.
 //!
 //! The capability of this operator is the newest closed tick: it says to everything downstream that no query will look
-//! further back. Limit: at most `in_flight_max` queries of this worker are being answered at once.
+//! further back. Limit: at most `in_flight_max` queries of this worker are being answered at once, those of the topic and
+//! of the gateway together; the two take turns in being first where there is little room.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use timely::dataflow::{Scope, StreamVec};
 use crate::clock;
 use crate::connect::Source;
 use crate::control::Control;
+use crate::gateway::{Desk, GATEWAY};
 use crate::index::Time;
 use crate::message::Origin;
 use crate::produce::{Offsets, SharedJournal};
@@ -30,6 +32,8 @@ pub struct QueryConsumer {
     pub offsets: Rc<RefCell<Offsets>>,
     /// What remembers queries as they were asked, if anything does.
     pub journal: Option<SharedJournal>,
+    /// Queries from within the process.
+    pub desk: Option<Arc<Desk>>,
     /// Most queries being answered at once.
     pub in_flight_max: usize,
     /// Time after which an idle operator looks again.
@@ -50,6 +54,9 @@ pub fn consume_queries<'scope>(
     let info = builder.operator_info();
     let activator = scope.activator_for(info.address.clone());
     consumer.wake.bind(scope.worker().sync_activator_for(info.address.to_vec()));
+    if let Some(desk) = &consumer.desk {
+        desk.wake().bind(scope.worker().sync_activator_for(info.address.to_vec()));
+    }
     let mut applied = builder.new_input_connection::<Vec<()>, _, _>(applied, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::from(output);
@@ -58,10 +65,12 @@ pub fn consume_queries<'scope>(
     builder.build(move |mut capabilities| {
         let mut held = capabilities.pop();
         let mut next_look = Instant::now();
+        let mut desk_first = false;
         move |frontiers| {
             applied.for_each(|_, _| {});
             if consumer.control.draining() {
                 held = None;
+                consumer.desk.iter().for_each(|desk| desk.close());
             }
             let Some(capability) = held.as_mut() else { return };
             let closed =
@@ -71,13 +80,9 @@ pub fn consume_queries<'scope>(
             }
             // Before the first tick has closed there is no cut to read.
             if *capability.time() > 0 {
-                let records = consumer.poll();
-                let read_at_us = clock::now_us();
-                let origin = |r: &Record| Origin { worker, partition: r.partition, offset: r.offset };
-                output
-                    .activate()
-                    .session(&*capability)
-                    .give_iterator(records.into_iter().map(|r| (origin(&r), read_at_us, r)));
+                desk_first = !desk_first;
+                let queries = consumer.take(worker, desk_first);
+                output.activate().session(&*capability).give_iterator(queries.into_iter());
             }
             let now = Instant::now();
             if next_look <= now {
@@ -90,9 +95,39 @@ pub fn consume_queries<'scope>(
 }
 
 impl QueryConsumer {
+    /// Takes queries for which there is room.
+    fn take(&mut self, worker: usize, desk_first: bool) -> Vec<(Origin, u64, Record)> {
+        let mut queries = if desk_first { self.ask_desk(worker) } else { Vec::new() };
+        let records = self.poll();
+        let read_at_us = clock::now_us();
+        let origin = |r: &Record| Origin { worker, partition: r.partition, offset: r.offset };
+        queries.extend(records.into_iter().map(|r| (origin(&r), read_at_us, r)));
+        if !desk_first {
+            queries.extend(self.ask_desk(worker));
+        }
+        if let Some(journal) = &self.journal {
+            let mut journal = journal.borrow_mut();
+            queries.iter().for_each(|(origin, _, record)| journal.read(*origin, record));
+        }
+        queries
+    }
+
+    /// Queries that may still be taken.
+    fn room(&self) -> usize {
+        let at_desk = self.desk.as_ref().map_or(0, |desk| desk.open());
+        self.in_flight_max.saturating_sub(self.offsets.borrow().in_flight() + at_desk)
+    }
+
+    fn ask_desk(&self, worker: usize) -> Vec<(Origin, u64, Record)> {
+        let taken = self.desk.as_ref().map(|desk| desk.take(self.room())).unwrap_or_default();
+        let origin = |number| Origin { worker, partition: GATEWAY, offset: number };
+        taken.into_iter().map(|taken| (origin(taken.number), taken.asked_at_us, taken.record)).collect()
+    }
+
     fn poll(&mut self) -> Vec<Record> {
+        let room = self.room();
         let mut offsets = self.offsets.borrow_mut();
-        let room = self.in_flight_max.saturating_sub(offsets.in_flight()).min(offsets.room());
+        let room = room.min(offsets.room());
         if room == 0 {
             return Vec::new();
         }
@@ -100,10 +135,6 @@ impl QueryConsumer {
             Ok(mut polled) => {
                 polled.records.retain(|record| offsets.read(record.partition, record.offset));
                 offsets.advance(&polled.positions);
-                if let Some(journal) = &self.journal {
-                    let mut journal = journal.borrow_mut();
-                    polled.records.iter().for_each(|record| journal.read(record));
-                }
                 polled.records
             }
             Err(error) => {

@@ -61,7 +61,8 @@ pub fn decode_documents<'scope>(
     (documents, refused.flat_map(|letter| letter.map(|letter| *letter)))
 }
 
-/// Decodes queries. A faulty query with a known id goes on to its error answer; one without becomes a dead letter.
+/// Decodes queries. A faulty query with a known id goes on to its error answer; one without becomes a dead letter, unless
+/// it came through the gateway.
 pub fn decode_queries<'scope>(
     records: StreamVec<'scope, Time, (Origin, u64, Record)>,
     limits: QueryLimits,
@@ -72,6 +73,10 @@ pub fn decode_queries<'scope>(
             Ok(query) => (query.id.clone(), Ok(query)),
             Err(refusal) => match refusal.id {
                 Some(id) => (id, Err(refusal.fault)),
+                // Who asked waits for an answer, whatever it is named.
+                None if origin.is_gateway() => {
+                    (format!("unnamed-{}-{}", origin.worker, origin.offset), Err(refusal.fault))
+                }
                 None => return Err(letters.letter(origin, &record, "decode", &refusal.fault).map(Box::new)),
             },
         };

@@ -55,7 +55,8 @@ pub fn plan<'scope>(
         move |_frontiers| {
             input.for_each(|cap, records| {
                 for record in records.drain(..) {
-                    if !recent.insert(&record.id) {
+                    // An answer of the gateway goes to who asked, whatever else has this id.
+                    if !record.origin.is_gateway() && !recent.insert(&record.id) {
                         let fault = duplicate(&record.id);
                         let letter = letters.letter(record.origin, &record.record, "plan", &fault);
                         letters_out.activate().session(&cap).give_iterator(letter.into_iter());

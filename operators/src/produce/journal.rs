@@ -26,9 +26,9 @@ impl Journal {
     }
 
     /// A query has been read, and is to be answered.
-    pub fn read(&mut self, record: &Record) {
+    pub fn read(&mut self, origin: Origin, record: &Record) {
         let query = record.value.clone().unwrap_or_default();
-        self.asked.insert((record.partition, record.offset), query);
+        self.asked.insert((origin.partition, origin.offset), query);
     }
 
     /// The row of an answer; nothing if its query was not read here.

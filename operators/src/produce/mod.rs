@@ -1,4 +1,5 @@
 //! Answers and dead letters → topics. Both go back to the worker that read the record, which settles and commits it.
+//! Answers to queries of the gateway go to who asked, and touch neither topics nor offsets.
 //!
 //! Order: an answer is handed to the sink as it comes; a full sink keeps the rest here, bounded by the queries in
 //! flight and the documents' budget. Exactly once: the progress of the queries is handed over with their answers, and
@@ -29,9 +30,11 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use crate::clock;
 use crate::connect::Sink;
 use crate::control::Control;
+use crate::gateway::Desk;
 use crate::gather::DOCUMENTS;
 use crate::index::Time;
 use crate::message::{AnswerRecord, DeadLetter, Origin};
+use crate::metrics::RunMetrics;
 use crate::plan::error_answer;
 use crate::snapshot::answers::AnsweredQuery;
 use crate::wake::LateWake;
@@ -44,6 +47,10 @@ pub struct Producer {
     pub answers: String,
     /// Dead-letter topic of the queries: settles the query.
     pub query_letters: String,
+    /// Who asked from within the process.
+    pub desk: Option<Arc<Desk>>,
+    /// What is counted of answers.
+    pub metrics: RunMetrics,
     /// Queries read and not answered yet.
     pub offsets: Rc<RefCell<Offsets>>,
     /// Where answers are kept as a table, if they are.
@@ -117,7 +124,7 @@ pub fn produce<'scope>(
         let mut queue: VecDeque<Outgoing> = VecDeque::new();
         let mut next_look = Instant::now();
         move |_frontiers| {
-            answers.for_each(|_, data| queue.extend(data.drain(..).map(|a| producer.answer(a))));
+            answers.for_each(|_, data| queue.extend(data.drain(..).filter_map(|a| producer.answer(a))));
             letters.for_each(|_, data| queue.extend(data.drain(..).map(|l| producer.letter(l))));
             let unsettled = producer.write(&mut queue);
             *producer.unsettled.borrow_mut() = queue.len() + unsettled;
@@ -134,20 +141,30 @@ pub fn produce<'scope>(
 }
 
 impl Producer {
-    fn answer(&self, answer: AnswerRecord) -> Outgoing {
-        let took_us = clock::now_us().saturating_sub(answer.read_at_us);
-        let (record, whole) = answer_record(&answer.id, &answer.answer, took_us, answer.headers);
-        let as_of = whole.as_of.get(DOCUMENTS).cloned().unwrap_or_default();
-        let journal = self.journal.as_ref().map(|journal| journal.borrow_mut());
-        let row = journal.and_then(|mut journal| journal.row(answer.origin, answer.read_at_us, whole));
-        Outgoing {
-            topic: self.answers.clone(),
-            record,
-            settles: Some(answer.origin),
-            answers: Some(answer.id),
-            as_of,
-            row: row.map(Box::new),
+    /// The record of an answer; none where who asked waits at the desk.
+    fn answer(&self, record: AnswerRecord) -> Option<Outgoing> {
+        let AnswerRecord { origin, headers, read_at_us, id, answer } = record;
+        let answer = timed(&answer, clock::now_us().saturating_sub(read_at_us));
+        self.metrics.answered(origin.is_gateway(), &answer);
+        let journal = self.journal.as_ref();
+        let row = |answer: &Answer| journal?.borrow_mut().row(origin, read_at_us, answer.clone());
+        if origin.is_gateway() {
+            if let (Some(row), Some(journal)) = (row(&answer), journal) {
+                journal.borrow().record(row);
+            }
+            if let Some(desk) = &self.desk {
+                desk.answer(origin.offset, answer);
+            }
+            return None;
         }
+        Some(Outgoing {
+            topic: self.answers.clone(),
+            settles: Some(origin),
+            as_of: answer.as_of.get(DOCUMENTS).cloned().unwrap_or_default(),
+            row: row(&answer).map(Box::new),
+            record: answer_record(&id, &answer, headers),
+            answers: Some(id),
+        })
     }
 
     fn letter(&self, letter: DeadLetter) -> Outgoing {
@@ -223,19 +240,23 @@ fn not_written(answer: &Record, reason: &str) -> Record {
     let id = String::from_utf8_lossy(answer.key.as_deref().unwrap_or_default());
     let message = format!("the answer of {} bytes could not be written: {reason}", answer.size_bytes());
     let text = error_answer(&id, Fault::whole(FaultCode::NotWritten, message));
-    answer_record(&id, &text, 0, answer.headers.clone()).0
+    answer_record(&id, &timed(&text, 0), answer.headers.clone())
 }
 
-/// The record of an answer, with the time it took, and the answer itself.
-fn answer_record(id: &str, answer: &[u8], took_us: u64, headers: Headers) -> (Record, Answer) {
+/// The answer with the time it took.
+fn timed(answer: &[u8], took_us: u64) -> Answer {
     let mut answer = Answer::from_json(answer).expect("answers are written by this program");
     answer.took_seconds = Duration::from_micros(took_us).as_secs_f64();
-    let record = Record {
+    answer
+}
+
+/// The record of an answer.
+fn answer_record(id: &str, answer: &Answer, headers: Headers) -> Record {
+    Record {
         partition: 0,
         offset: 0,
         key: Some(id.as_bytes().to_vec()),
         value: Some(answer.to_json()),
         headers,
-    };
-    (record, answer)
+    }
 }

@@ -8,7 +8,7 @@ use freshet_schemas::{SparseVector, VectorKind};
 
 use crate::index::bits::Bits;
 use crate::index::segment::{Segment, SegmentSpec, Version};
-use crate::index::shard::{Builder, HeadLimit, PartCut, RestoredPart, Shard};
+use crate::index::shard::{Builder, HeadLimit, PartCut, RestoredPart, Shard, ShardCounters};
 use crate::index::{FieldPut, IndexError, RowVector, Scoring, ShardChange, Time};
 use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
 use crate::upsert::DocumentState;
@@ -122,6 +122,17 @@ impl Shards {
     /// A segment that could not be built.
     pub fn compact(&mut self, since: Time) -> Result<(), IndexError> {
         self.shards.values_mut().try_for_each(|shard| shard.compact(since))
+    }
+
+    /// What all shards hold together.
+    pub fn counters(&self) -> ShardCounters {
+        self.shards.values().map(Shard::counters).fold(ShardCounters::default(), |sum, one| ShardCounters {
+            documents: sum.documents + one.documents,
+            versions: sum.versions + one.versions,
+            segments: sum.segments + one.segments,
+            sealed: sum.sealed + one.sealed,
+            bytes: sum.bytes + one.bytes,
+        })
     }
 
     /// Documents visible at a time.

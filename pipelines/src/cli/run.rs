@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
+use freshet::http::Server;
 use freshet::run::{Progress, Until, run as run_pipeline};
 use freshet::setup::Setup;
 use freshet_config::Connector as ConnectorConfig;
@@ -42,8 +43,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         ConnectorConfig::Kafka(_) => None,
     };
-    let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?;
+    let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?.with_gateway();
     let control = Arc::new(Control::default());
+    let http = setup.config.http.as_ref().map(|http| Server::start(http, &setup, &connector, &control));
+    let http = http.transpose().map_err(|error| Failure::Run(with_causes(&error)))?;
+    if let Some(server) = &http {
+        eprintln!("listening on http://{}", server.address());
+    }
     stop_on_signal(&control)?;
     cut_on_signal(&control)?;
     let progress = Arc::new(Progress::default());
@@ -51,6 +57,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let shown = show(&progress, &control, until);
     let result = run_pipeline(setup, connector, until, &control, &progress);
     control.stop();
+    drop(http);
     shown.join().ok();
     let (documents, queries) = (&progress.documents, &progress.queries);
     let (documents, queries) = (documents.load(Ordering::Relaxed), queries.load(Ordering::Relaxed));

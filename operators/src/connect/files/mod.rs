@@ -179,6 +179,10 @@ impl Connector for Files {
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {
         Ok(Box::new(FilesSink::start(self.directory.clone(), wake)?))
     }
+
+    fn register(&self, _registry: &prometheus::Registry) -> prometheus::Result<()> {
+        Ok(())
+    }
 }
 
 /// File of a topic. Names are those that Kafka allows, so that none leads out of the directory.

@@ -283,4 +283,8 @@ impl Connector for Kafka {
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError> {
         Ok(Box::new(KafkaSink::start(&self.clients, wake)?))
     }
+
+    fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+        self.metrics.register(registry)
+    }
 }

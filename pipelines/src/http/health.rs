@@ -1,0 +1,76 @@
+//! Whether the process lives and answers, what it counts, and what the search page shows of it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use freshet_schemas::AsOf;
+use prometheus::{Encoder, TextEncoder};
+use serde_json::json;
+
+use super::App;
+use super::refusal::{Refusal, json_response};
+use crate::status::Phase;
+
+impl App {
+    /// Where the run stands, a wish to end counted.
+    pub(super) fn phase(&self) -> Phase {
+        if self.control.running() { self.setup.status.phase() } else { Phase::Ending }
+    }
+}
+
+/// `GET /healthz`: the process lives.
+pub(super) async fn live() -> Response {
+    json_response(StatusCode::OK, r#"{"status":"ok"}"#)
+}
+
+/// `GET /readyz`: queries are answered; 503 with the reason where they are not.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.phase().obstacle() {
+        None => json_response(StatusCode::OK, r#"{"status":"ready"}"#),
+        Some(why) => json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({"status": "not ready", "reason": why}).to_string(),
+        ),
+    }
+}
+
+/// `GET /metrics`: in Prometheus' text format.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    if let Some(gateway) = &app.setup.gateway {
+        app.setup.metrics.gateway_queue.set(i64::try_from(gateway.waiting()).unwrap_or(i64::MAX));
+    }
+    let mut text = Vec::new();
+    let encoder = TextEncoder::new();
+    encoder.encode(&app.registry.gather(), &mut text).map_err(|error| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("metrics not written: {error}"))
+    })?;
+    let mut response = Response::new(text.into());
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// `GET /api/status`: what is indexed, and what can be asked.
+pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
+    let config = &app.setup.config;
+    let indexed = app.setup.status.watch_indexed();
+    let as_of: AsOf = indexed.borrow().iter().map(|(partition, next)| (*partition, next - 1)).collect();
+    let phase = app.phase();
+    let metrics = &app.setup.metrics;
+    let body = json!({
+        "pipeline": config.pipeline.name,
+        "ready": phase.obstacle().is_none(),
+        "reason": phase.obstacle(),
+        "documents": metrics.documents(),
+        "documents_applied": metrics.documents_applied.get(),
+        "applied_lag_seconds": metrics.applied_lag_seconds.get(),
+        "queries_in_flight": metrics.in_flight.get(),
+        "as_of": {"documents": as_of},
+        "plans": config.plans.keys().collect::<Vec<_>>(),
+        "vectors": config.vectors.keys().collect::<Vec<_>>(),
+        "rerankers": config.rerankers.keys().collect::<Vec<_>>(),
+    });
+    json_response(StatusCode::OK, body.to_string())
+}

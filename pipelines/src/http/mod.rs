@@ -1,0 +1,246 @@
+//! The HTTP server beside a pipeline: queries, documents, health, metrics, and pages to look at.
+//!
+//! ```text
+//! connection ─▶ count ─▶ catch panics ─▶ CORS ─▶ key · room · time ─▶ handler ─▶ Gateway ─▶ dataflow
+//!                                                                       └──────▶ documents topic
+//! ```
+//! Two threads serve all connections and never block: queries wait in the dataflow, documents are written by a thread of
+//! their own. Limits: connections, requests, bytes of a body, and the time that anything may take.
+
+mod assets;
+mod documents;
+mod guard;
+mod health;
+mod metrics;
+mod openapi;
+mod patience;
+mod query;
+mod refusal;
+mod search;
+mod serve;
+mod writer;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::routing::{delete, get, post};
+use axum::{Router, middleware};
+use freshet_config::Http;
+use freshet_operators::clock;
+use freshet_operators::connect::{ConnectError, Connector};
+use freshet_operators::control::Control;
+use freshet_operators::embed::EmbedError;
+use freshet_schemas::{Answer, DocumentSpec, Record};
+use prometheus::Registry;
+use prometheus::process_collector::ProcessCollector;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use self::metrics::HttpMetrics;
+use self::refusal::Refusal;
+use self::writer::DocumentWriter;
+use crate::setup::Setup;
+
+/// Threads that serve all connections.
+const THREADS: usize = 2;
+/// Longest time for what blocks, such as a look at a topic, once the server ends.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The address is taken, or is none of this machine.
+    #[error("http.listen: cannot listen on \"{listen}\"")]
+    Listen {
+        /// The address.
+        listen: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The system gives no threads.
+    #[error("cannot start the threads of the HTTP server")]
+    Threads(#[source] std::io::Error),
+    /// The documents topic cannot be written.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Metrics that are shown already: a bug.
+    #[error("metrics cannot be shown")]
+    Metrics(#[from] prometheus::Error),
+    /// Metrics of the embedding service that are shown already: a bug.
+    #[error(transparent)]
+    Embedding(#[from] EmbedError),
+}
+
+/// What handlers share.
+struct App {
+    http: Http,
+    setup: Setup,
+    connector: Arc<dyn Connector>,
+    control: Arc<Control>,
+    spec: DocumentSpec,
+    writer: DocumentWriter,
+    registry: Registry,
+    metrics: HttpMetrics,
+    /// Requests of the API that may still be taken.
+    slots: Semaphore,
+    /// Names queries that have no id: the start of the server, and a number.
+    started_us: u64,
+    asked: AtomicU64,
+}
+
+impl App {
+    /// The record of a query that has no id.
+    fn named(&self, value: Vec<u8>) -> Record {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        let key = format!("http-{:x}-{number}", self.started_us).into_bytes();
+        Record { key: Some(key), value: Some(value), ..Record::default() }
+    }
+
+    /// Puts a query into the dataflow.
+    fn ask(&self, record: Record) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        if let Some(why) = self.phase().obstacle() {
+            return Err(Refusal::later("not_ready", why));
+        }
+        let Some(gateway) = &self.setup.gateway else { return Err(Refusal::ended()) };
+        let (sender, answer) = oneshot::channel();
+        let reply = move |answer| {
+            // Who asked may have gone.
+            let _ = sender.send(answer);
+        };
+        gateway.ask(record, Box::new(reply))?;
+        Ok(answer)
+    }
+}
+
+/// A server that runs; it ends when it is dropped.
+pub struct Server {
+    address: SocketAddr,
+    end: watch::Sender<bool>,
+    serving: Option<tokio::task::JoinHandle<()>>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Server {
+    /// Listens, and serves the run of a setup that has a gateway: before the run begins, so that it can be watched.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, a documents topic that cannot be written.
+    pub fn start(
+        http: &Http,
+        setup: &Setup,
+        connector: &Arc<dyn Connector>,
+        control: &Arc<Control>,
+    ) -> Result<Self, HttpError> {
+        let failed = |source| HttpError::Listen { listen: http.listen.clone(), source };
+        let listener = TcpListener::bind(&http.listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        if http.api_key.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(%address, "whoever reaches this address may read and write; set http.api_key");
+        }
+        let registry = Registry::new();
+        setup.metrics.register(&registry)?;
+        setup.rerank_metrics.register(&registry)?;
+        if let Some(service) = &setup.service {
+            service.metrics().register(&registry)?;
+        }
+        connector.register(&registry)?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let app = Arc::new(App {
+            writer: DocumentWriter::start(&**connector, &setup.config.topics.documents)?,
+            spec: setup.document_spec(),
+            metrics: HttpMetrics::register(&registry)?,
+            slots: Semaphore::new(http.requests_max.get()),
+            http: http.clone(),
+            setup: setup.clone(),
+            connector: Arc::clone(connector),
+            control: Arc::clone(control),
+            registry,
+            started_us: clock::now_us(),
+            asked: AtomicU64::new(0),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .map_err(HttpError::Threads)?;
+        let (end, ended) = watch::channel(false);
+        let router = router(&app);
+        let listener = {
+            let _in_runtime = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+        };
+        let serving = Some(runtime.spawn(serve::serve(listener, router, app, ended)));
+        tracing::info!(%address, "listening");
+        Ok(Self { address, end, serving, runtime: Some(runtime) })
+    }
+
+    /// Where it listens; the port is known here also where the configuration leaves it to the system.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    /// Lets requests under way be answered, for a while.
+    fn drop(&mut self) {
+        self.end.send_replace(true);
+        let Some(runtime) = self.runtime.take() else { return };
+        if let Some(Err(error)) = self.serving.take().map(|serving| runtime.block_on(serving)) {
+            tracing::error!(%error, "the HTTP server ended early");
+        }
+        runtime.shutdown_timeout(END_WITHIN);
+    }
+}
+
+/// All routes; [`openapi::ROUTES`] names those that are documented.
+fn router(app: &Arc<App>) -> Router {
+    let guarded = Router::new()
+        .route("/api/query", post(query::post))
+        .route("/api/search", get(query::get))
+        .route("/api/documents", post(documents::put).put(documents::put))
+        .route("/api/documents/{id}", delete(documents::delete))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(app), guard::admit));
+    let watched = Router::new()
+        .route("/api/status", get(health::status))
+        .route("/metrics", get(health::metrics))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(app), guard::admit_always));
+    let open = Router::new()
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi::get))
+        .route("/docs", get(assets::docs))
+        .route("/docs.js", get(assets::docs_script))
+        .route("/", get(assets::page))
+        .route("/search.js", get(assets::page_script))
+        .route("/flow.js", get(assets::flow_script))
+        .route("/style.css", get(assets::style));
+    let router = guarded.merge(watched).merge(open);
+    let router = router.fallback(guard::not_found).method_not_allowed_fallback(guard::wrong_method);
+    router
+        .layer(cors(&app.http.cors_origins))
+        .layer(CatchPanicLayer::custom(guard::panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), guard::count))
+        .with_state(Arc::clone(app))
+}
+
+/// Which pages may call from a browser: without origins, only those of the server.
+fn cors(origins: &[String]) -> CorsLayer {
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        // The configuration has checked that origins are what browsers send.
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, HeaderName::from_static("api-key")])
+}
