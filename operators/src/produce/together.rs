@@ -29,7 +29,8 @@ impl Together {
     }
 
     /// Hands over what there is room for; returns how much is not known to be written. Queries count as settled from
-    /// here on, and `keep` takes what is kept of them: their answers and the progress that says so are written together or not at all.
+    /// here on, and `keep` takes what is kept of them: their answers and the progress that says so are written together or
+    /// not at all.
     pub(super) fn write(
         &mut self,
         queue: &mut VecDeque<Outgoing>,

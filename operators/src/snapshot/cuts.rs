@@ -1,7 +1,7 @@
 //! When cuts are made, and what becomes of them.
 //!
-//! One thread writes one cut after the other, and looks for requests between them. A cut that fails is made anew, with what
-//! is there then, after a while that grows.
+//! One thread writes one cut after the other, and looks for requests and writes answers between them. A cut that fails is
+//! made anew, with what is there then, after a while that grows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

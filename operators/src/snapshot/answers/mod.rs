@@ -8,7 +8,8 @@
 //!
 //! The topic of answers is what happened; the table is for whoever wants to look at it. A run that ends leaves each of its
 //! answers there once. Around a kill those since the last file are missing, and one that was handed over but not yet
-//! committed is there twice, by the same query id: the view and [`queries`] take the later one.
+//! committed is there twice, by the same query id: the view and [`queries`] take the later one. An answer that its topic
+//! refuses, where an error is written in its place, stands here as it was found.
 
 mod keep;
 mod read;

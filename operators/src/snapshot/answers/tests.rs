@@ -15,7 +15,7 @@ use crate::snapshot::{Claim, SnapshotError};
 const DAY_US: u64 = 24 * 60 * 60 * 1_000_000;
 
 fn store(memory: &Arc<InMemory>) -> Store {
-    Store::over(Arc::<InMemory>::clone(memory), "memory://").expect("a store")
+    Store::over(Arc::<InMemory>::clone(memory), "memory://here/").expect("a store")
 }
 
 fn row(id: &str, asked_us: u64) -> AnsweredQuery {
@@ -151,7 +151,7 @@ fn days_are_read_from_a_date_on_and_go_when_they_are_old() {
         is_date("2026-11-21") && !is_date("2026-11-31") && !is_date("21.11.2026") && !is_date("20261121")
     );
     let text = view(&store).expect("an answer").expect("a view");
-    assert!(text.contains("read_parquet('memory:///answers/*/*.parquet'"), "{text}");
+    assert!(text.contains("read_parquet('memory://here/answers/*/*.parquet'"), "{text}");
     clean(&store, second / 1_000 - 1).expect("cleaned");
     assert_eq!(rows(&store).len(), 4, "the first day has not ended");
     clean(&store, second / 1_000).expect("cleaned");
