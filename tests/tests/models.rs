@@ -142,6 +142,26 @@ fn sparse_vectors_of_a_model_are_kept_with_their_chunks() {
 }
 
 #[test]
+fn a_cross_encoder_reads_the_title_before_the_text() {
+    let start = CONFIG.find("[vectors.given]").unwrap();
+    let titled = CONFIG[..start].replace("text = [\"text\"]", "text = [\"text\"]\ntitle = \"title\"");
+    let config = Config::parse(&format!("{titled}{FIELDS}"), &|_| None);
+    let setup = Setup::load(config.unwrap_or_else(|errors| panic!("{errors}"))).unwrap();
+    let bench = Bench::start(&setup);
+    for number in 0..8 {
+        let mut document = document(number, 3);
+        document["title"] = json!(format!("{} {}", WORDS[number], WORDS[(number * 5 + 3) % WORDS.len()]));
+        bench.document(&document);
+    }
+    let query = json!({"id": "q", "text": "flood water", "limit": 8, "consistency": "strong"});
+    let answer = bench.ask(&query);
+    equal_to_oracle(&bench, &query, &answer, &bench.memory.records("documents"));
+    assert_eq!(answer["points"].as_array().unwrap().len(), 8);
+    assert!(answer["points"][0]["payload"]["title"].is_string());
+    bench.finish();
+}
+
+#[test]
 fn a_reranker_that_takes_too_long_leaves_the_order_before_and_the_answer_says_so() {
     // Connections are taken by the system, and nobody reads what comes.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

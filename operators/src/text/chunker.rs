@@ -10,7 +10,7 @@
 //! do in their last third.
 //!
 //! **Stability.** Laid greedily from the start, an insertion would move all windows behind it. So what decides where a
-//! window ends looks at the text around that place alone: an *anchor* is a boundary that no better one stands within a
+//! window ends looks at the text nearby: an *anchor* is a boundary that no better one stands within a
 //! window's length of, and a window that reaches an anchor ends there. Behind an anchor all is as if the text before it
 //! were not there, but for the overlap. Between anchors a window ends at the best boundary of its last third and not at
 //! the last one, so that windows which have come apart soon find the same boundary. A change thus moves windows up to the
