@@ -67,13 +67,16 @@ fn the_default_file_says_what_the_code_does() {
     let mut uncommented = String::new();
     let keys =
         ["kind", "bootstrap_servers", "create_topics", "partitions", "replication", "auto_offset_reset"];
-    for line in kafka.lines() {
+    // Only of the connector: a reranker has a kind, too.
+    let (connector, rest) = kafka.split_once("[topics]").expect("the section behind it");
+    for line in connector.lines() {
         let key = line
             .strip_prefix("# ")
             .filter(|rest| keys.iter().any(|key| rest.starts_with(&format!("{key} = "))));
         uncommented.push_str(key.unwrap_or(line));
         uncommented.push('\n');
     }
+    uncommented.push_str(&format!("[topics]{rest}"));
     assert_eq!(parse(&uncommented).connector, Connector::Kafka(Kafka::at("localhost:9092")));
     // What has no default is there as a comment, and parses once it is one no longer.
     let uncommented = text.replace("# [snapshots]", "[snapshots]").replace("# store", "store");
