@@ -363,7 +363,7 @@ fn columns_are_as_documented() {
     let bytes = written(&head, &spec());
     let builder = ParquetRecordBatchReaderBuilder::try_new(stored(&bytes)).unwrap();
     let columns: Vec<&str> = builder.schema().fields().iter().map(|field| field.name().as_str()).collect();
-    let wanted = "id chunk text payload partition offset born digest vector_text dense vector_id bm25 \
+    let wanted = "id chunk start text payload partition offset born digest vector_text dense vector_id bm25 \
                   vector_Chunk vector_Chunk_scales city payload_text year price sold at author.name \
                   offers[].price";
     assert_eq!(columns.join(" "), wanted);
