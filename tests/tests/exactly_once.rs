@@ -70,7 +70,7 @@ fn ask_beside(gateway: &Arc<Gateway>, open: usize) {
             ask(&again, id);
         };
         // What is asked last is refused when the run ends.
-        drop(gateway.ask(query_record(&query), Box::new(reply)));
+        let _ = gateway.ask(query_record(&query), Box::new(reply));
     }
     (0..open).for_each(|id| ask(gateway, id));
 }

@@ -75,13 +75,15 @@ fn many_queries_are_answered_in_their_order() {
 fn a_question_in_the_address_finds_and_filters() {
     let site = Site::start(|_| {});
     site.documents(&berths());
-    assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25")), ["a", "c"]);
-    assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&limit=1")), ["a"]);
+    assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25")), ["c", "a"]);
+    assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&limit=1")), ["c"]);
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&stars=2,7")), ["c"]);
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&stars.gte=3")), ["a"]);
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&tags=desk")), ["c"]);
     // Of a field that is not configured both spellings are meant.
-    assert_eq!(ids(&site.get("/api/search?q=the+berth+or+invoice&plan=bm25&note=4")), ["b", "a"]);
+    let mut either = ids(&site.get("/api/search?q=the+berth+or+invoice&plan=bm25&note=4"));
+    either.sort();
+    assert_eq!(either, ["a", "b"]);
     let refused = site.get("/api/search?q=berth&stars=many");
     assert_eq!((refused.status, refused.json()["error"]["field"].clone()), (400, json!("stars")));
     site.finish();
@@ -97,7 +99,7 @@ fn what_is_wrong_with_a_query_is_said_with_a_status() {
         (b"\xff\xfe{}", 400, "not_utf8"),
         (b"", 400, "not_json"),
         (b"[1]", 400, "not_json"),
-        (b"{\"text\": \"x\", \"limit\": 1e999}", 400, "not_json"),
+        (b"{\"text\": \"x\", \"limit\": 1e999}", 400, "not_finite"),
         (b"{\"text\": \"x\", \"limit\": 123456789012345678901234567890}", 400, "invalid_value"),
         (b"{\"text\": \"x\", \"nonsense\": 1}", 400, "unknown_field"),
         (b"{\"text\": \"x\", \"plan\": \"none\"}", 400, "unknown_plan"),
@@ -124,7 +126,7 @@ fn documents_are_written_found_changed_and_deleted() {
     let site = Site::start(|_| {});
     site.documents(&berths());
     let find = || ids(&site.get("/api/search?q=berth&plan=bm25"));
-    assert_eq!(find(), ["a", "c"]);
+    assert_eq!(find(), ["c", "a"]);
     // They are records of the topic, under their ids.
     let keys: Vec<_> = site.memory.records("documents").into_iter().filter_map(|record| record.key).collect();
     assert_eq!(keys.len(), 3);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::guard::read_body;
 use super::refusal::{Refusal, json_response};
-use crate::status::covers;
+use crate::status::{Phase, covers};
 
 /// Parameters of both routes.
 #[derive(Deserialize)]
@@ -173,6 +173,7 @@ async fn write(app: &App, checked: Vec<Checked>, wait: bool) -> Result<Response,
 /// Waits until all that the documents topic holds now is in the indexes; returns what that is.
 async fn indexed(app: &App) -> Result<AsOf, Refusal> {
     let mut watch = app.setup.status.watch_indexed();
+    let mut phase = app.setup.status.watch_phase();
     let (connector, topic) = (Arc::clone(&app.connector), app.setup.config.topics.documents.clone());
     let ends = tokio::task::spawn_blocking(move || connector.end_offsets(&topic)).await;
     let unknown = |error: &dyn std::fmt::Display| {
@@ -181,7 +182,11 @@ async fn indexed(app: &App) -> Result<AsOf, Refusal> {
     };
     let ends = ends.map_err(|error| unknown(&error))?.map_err(|error| unknown(&error))?;
     let timeout = app.setup.config.queries.consistency_timeout;
-    let waited = tokio::time::timeout(timeout, watch.wait_for(|indexed| covers(indexed, &ends))).await;
+    let waited = tokio::select! {
+        waited = tokio::time::timeout(timeout, watch.wait_for(|indexed| covers(indexed, &ends))) => waited,
+        // Nothing is indexed any more.
+        _ = phase.wait_for(|phase| *phase == Phase::Ending) => return Err(Refusal::ended()),
+    };
     match waited {
         Ok(Ok(_)) => Ok(ends.into_iter().map(|(partition, next)| (partition, next - 1)).collect()),
         Ok(Err(_)) => Err(Refusal::ended()),
