@@ -59,7 +59,7 @@ pub(crate) fn http(mut section: Section<'_>) -> Http {
     for (index, origin) in http.cors_origins.iter().enumerate() {
         if !is_origin(origin) {
             let message = format!("\"{origin}\" is not an origin such as \"https://example.com\", nor \"*\"");
-            section.report(&format!("cors_origins[{index}]"), message);
+            section.report_at(format!("http.cors_origins[{index}]"), message);
         }
     }
     section.finish();
