@@ -44,10 +44,7 @@ fn collection() -> Collection {
         queries.push((format!("q{number}"), format!("{one} {two}")));
         judgements.insert(format!("q{number}"), BTreeMap::from([(format!("right{number}"), 1.0)]));
     }
-    let documents = documents.into_iter().map(|document| match document {
-        Value::Object(fields) => fields,
-        other => panic!("{other}"),
-    });
+    let documents = documents.into_iter().map(|document| document.as_object().expect("an object").clone());
     Collection { documents: documents.collect(), queries, judgements }
 }
 

@@ -133,9 +133,9 @@ fn measure(args: &EvalArgs, side: &Side<'_>, collection: &Collection) -> Result<
     let evaluation = evaluate(setup, collection, &request, &progress);
     shown.stop();
     bars.join().ok();
-    evaluation.map_err(|error| match error {
-        EvalError::Plan { .. } => Failure::Usage(error.to_string()),
-        error => Failure::Run(with_causes(&error)),
+    evaluation.map_err(|error| match matches!(error, EvalError::Plan { .. }) {
+        true => Failure::Usage(error.to_string()),
+        false => Failure::Run(with_causes(&error)),
     })
 }
 

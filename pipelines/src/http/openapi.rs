@@ -247,11 +247,13 @@ fn refer(value: &mut Value, root: &str) {
     match value {
         Value::Object(object) => {
             for (key, value) in object {
-                match value {
-                    Value::String(target) if key == "$ref" && target.starts_with('#') => {
-                        *target = format!("{root}{}", &target[1..]);
-                    }
-                    other => refer(other, root),
+                if let Value::String(target) = &mut *value
+                    && key == "$ref"
+                    && target.starts_with('#')
+                {
+                    *target = format!("{root}{}", &target[1..]);
+                } else {
+                    refer(value, root);
                 }
             }
         }
@@ -268,9 +270,9 @@ mod tests {
         match value {
             Value::Object(object) => {
                 for (key, value) in object {
-                    match value {
-                        Value::String(target) if key == "$ref" => found.push(target.clone()),
-                        other => references(other, found),
+                    match value.as_str().filter(|_| key == "$ref") {
+                        Some(target) => found.push(target.to_owned()),
+                        None => references(value, found),
                     }
                 }
             }
