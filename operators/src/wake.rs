@@ -1,6 +1,10 @@
-//! Wakes an operator that does not exist yet when its source or sink is opened.
+//! Wakes an operator that does not exist yet when its source or sink is opened; wakes a thread that waits for a future.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::thread::Thread;
 
 use timely::scheduling::SyncActivator;
 
@@ -28,5 +32,24 @@ impl LateWake {
     /// The operator to wake; the first one stays.
     pub fn bind(&self, activator: SyncActivator) {
         let _ = self.0.set(activator);
+    }
+}
+
+/// Runs a future to its end on this thread, which sleeps until it is woken: for the few futures of libraries whose own
+/// threads wake it, such as librdkafka's.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use freshet_tests::block_on;
+use freshet_operators::wake::block_on;
 use rdkafka::admin::{AdminOptions, NewPartitions};
 use rdkafka::{Offset, TopicPartitionList};
 

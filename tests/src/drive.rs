@@ -151,6 +151,27 @@ pub fn until(reached: impl Fn() -> bool) {
     }
 }
 
+/// Texts of documents that were embedded.
+pub fn embedded(setup: &Setup) -> u64 {
+    setup.service.as_ref().expect("a model").metrics().snapshot().document_texts
+}
+
+/// Sends the documents and the questions of some steps, each question about all so far, and waits for the answers.
+pub fn feed(memory: &Memory, steps: &[Step], asked: &mut usize) {
+    for step in steps {
+        for (partition, record) in &step.documents {
+            memory.produce("documents", *partition, record.clone());
+        }
+        for query in &step.queries {
+            let mut query = query.clone();
+            query["consistency"] = "strong".into();
+            memory.produce("queries", 0, query_record(&query));
+        }
+        *asked += step.queries.len();
+        memory.wait_for("answers", *asked, LIMIT);
+    }
+}
+
 /// The answers, by id.
 pub fn answers(memory: &Memory) -> Vec<Answer> {
     let records = memory.records("answers").into_iter();

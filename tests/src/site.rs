@@ -10,9 +10,9 @@ use freshet_config::Http;
 use freshet_operators::connect::{Connector, Memory};
 use serde_json::Value;
 
-use crate::block_on;
 use crate::drive::{self, Pipeline, topics};
 use crate::http::{Response, request};
+use freshet_operators::wake::block_on;
 
 /// A pipeline with a server.
 pub struct Site {

@@ -11,9 +11,9 @@ use freshet_config::{Config, Snapshots, StoreOptions};
 use freshet_operators::connect::{Connector, Memory};
 use freshet_operators::control::Control;
 use freshet_operators::snapshot::{Store, inspect, list};
-use freshet_tests::drive::{LIMIT, Pipeline, answers, config, query_record, topics};
+use freshet_tests::drive::{LIMIT, Pipeline, answers, config, embedded, feed, query_record, topics};
 use freshet_tests::oracle::Oracle;
-use freshet_tests::script::{self, Step};
+use freshet_tests::script;
 use serde_json::json;
 
 use crate::oracle::{by_id, check};
@@ -32,27 +32,6 @@ fn snapping(workers: usize, folder: &Path) -> Config {
 
 fn load(config: Config) -> Setup {
     Setup::load(config).expect("the hashing model needs nothing")
-}
-
-/// Texts of documents that were embedded.
-fn embedded(setup: &Setup) -> u64 {
-    setup.service.as_ref().expect("a model").metrics().snapshot().document_texts
-}
-
-/// Sends the documents and the questions of some steps, each question about all so far, and waits for the answers.
-fn feed(memory: &Memory, steps: &[Step], asked: &mut usize) {
-    for step in steps {
-        for (partition, record) in &step.documents {
-            memory.produce("documents", *partition, record.clone());
-        }
-        for query in &step.queries {
-            let mut query = query.clone();
-            query["consistency"] = "strong".into();
-            memory.produce("queries", 0, query_record(&query));
-        }
-        *asked += step.queries.len();
-        memory.wait_for("answers", *asked, LIMIT);
-    }
 }
 
 #[test]

@@ -11,10 +11,10 @@ use freshet_config::{Config, Snapshots, StoreOptions};
 use freshet_operators::connect::{Connector, Memory};
 use freshet_operators::control::Control;
 use freshet_operators::snapshot::{self, Request, SnapshotError, Store, inspect, list};
-use freshet_tests::drive::{LIMIT, Pipeline, answers, config, query_record, topics};
+use freshet_tests::drive::{LIMIT, Pipeline, answers, config, embedded, feed, query_record, topics};
 use freshet_tests::oracle::Oracle;
 use freshet_tests::s3::S3;
-use freshet_tests::script::{self, Step};
+use freshet_tests::script;
 use serde_json::json;
 
 use crate::oracle::{by_id, check};
@@ -38,25 +38,6 @@ fn run_once(config: Config, memory: &Memory) -> Result<Setup, RunError> {
     let (control, progress) = (Arc::new(Control::default()), Arc::new(Progress::default()));
     run::run(setup.clone(), connector, Until::CaughtUp, &control, &progress)?;
     Ok(setup)
-}
-
-fn embedded(setup: &Setup) -> u64 {
-    setup.service.as_ref().expect("a model").metrics().snapshot().document_texts
-}
-
-fn feed(memory: &Memory, steps: &[Step], asked: &mut usize) {
-    for step in steps {
-        for (partition, record) in &step.documents {
-            memory.produce("documents", *partition, record.clone());
-        }
-        for query in &step.queries {
-            let mut query = query.clone();
-            query["consistency"] = "strong".into();
-            memory.produce("queries", 0, query_record(&query));
-        }
-        *asked += step.queries.len();
-        memory.wait_for("answers", *asked, LIMIT);
-    }
 }
 
 /// What every store does.

@@ -2,7 +2,7 @@
 
 /// Padding of a batch may be at most one part in this many of its cells: on a CPU a batch of one is as fast per token
 /// as a large one, so that padding costs more than a further run.
-const PADDING_SHARE: usize = 8;
+const PADDING_SHARE: usize = 20;
 
 /// Splits texts into batches: shortest first, each of at most `tokens_max` cells (texts × longest), padding counted,
 /// unless a single text is longer; at most one cell in [`PADDING_SHARE`] is padding. Every text is in one batch.

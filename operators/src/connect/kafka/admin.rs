@@ -1,11 +1,6 @@
 //! Looks for topics, and creates those that are missing where that is allowed.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use freshet_schemas::Partition;
@@ -15,6 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 
 use super::super::ConnectError;
 use super::clients::{Clients, Reports, Role, code_of, is_transient};
+use crate::wake::block_on;
 
 /// Time between two looks at topics that are being created, or at brokers that do not answer.
 const LOOK: Duration = Duration::from_millis(100);
@@ -127,22 +123,4 @@ pub(super) fn create<'a>(
         }
     }
     Ok(created)
-}
-
-/// Runs a future to its end on this thread; librdkafka's threads wake it.
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }

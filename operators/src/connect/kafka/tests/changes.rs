@@ -1,6 +1,7 @@
 //! Topics that change while they are read: records that go, partitions that come, topics that are deleted.
 
 use super::*;
+use crate::wake::block_on;
 
 /// Topics are looked at often, so that tests are short.
 const WATCHFUL: [(&str, &str); 1] = [("topic.metadata.refresh.interval.ms", "200")];
@@ -17,12 +18,12 @@ impl Broker {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, 0, rdkafka::Offset::Offset(before)).unwrap();
         let deleted = self.admin().delete_records(&list, &AdminOptions::new());
-        let deleted = admin::block_on(deleted).unwrap();
+        let deleted = block_on(deleted).unwrap();
         assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
     }
 
     fn delete_topic(&self, topic: &str) {
-        let deleted = admin::block_on(self.admin().delete_topics(&[topic], &AdminOptions::new())).unwrap();
+        let deleted = block_on(self.admin().delete_topics(&[topic], &AdminOptions::new())).unwrap();
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     }
 }
@@ -109,7 +110,7 @@ fn new_partitions_are_read_from_their_first_record() {
     let mut readers = shares.map(|share| Reader::follow(&kafka, &topic, share, &BTreeMap::new()));
     readers[0].read_to(&BTreeMap::from([(0, 1)]));
     let grown = [rdkafka::admin::NewPartitions::new(&topic, 4)];
-    let grown = admin::block_on(broker.admin().create_partitions(&grown, &AdminOptions::new())).unwrap();
+    let grown = block_on(broker.admin().create_partitions(&grown, &AdminOptions::new())).unwrap();
     assert!(grown.iter().all(Result::is_ok), "{grown:?}");
     write(&broker.kafka(&[]), &topic, (0..100).map(|n| record(&n.to_string(), "{}")));
     let ends = kafka.end_offsets(&topic).unwrap();
