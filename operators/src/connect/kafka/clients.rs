@@ -398,7 +398,7 @@ impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Failed connections are reported once, by `error`; librdkafka repeats them with every attempt. CONFWARN is
         // about properties that this kind of client does not use.
-        let repeated = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "REQTMOUT");
+        let repeated = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "REQTMOUT" | "GETPID");
         if level as i32 <= RDKafkaLogLevel::Warning as i32 && !repeated {
             tracing::warn!(facility, message, "librdkafka");
         } else {
