@@ -19,6 +19,7 @@ pub mod gather;
 pub mod index;
 pub mod message;
 pub mod metrics;
+pub mod observe;
 pub mod plan;
 pub mod produce;
 pub mod rerank;

@@ -167,11 +167,13 @@ fn topics_of_kafka_are_created_filled_and_listed() {
     let (missing, _) = done(&["topics", "list", "--json"], 0);
     assert!(missing.iter().all(|topic| topic["partitions"].is_null()), "{missing:?}");
     let (findings, _) = done(&["doctor", "--json"], 1);
-    let topics = findings.iter().find(|finding| finding["what"].as_str().unwrap().starts_with("Kafka at ")).unwrap();
+    let topics =
+        findings.iter().find(|finding| finding["what"].as_str().unwrap().starts_with("Kafka at ")).unwrap();
     assert!(topics["mend"].as_str().unwrap().contains("freshet topics create"), "{topics}");
     done(&["topics", "create", "--partitions", "3", "--json"], 0);
     let file = place.folder.path().join("many.jsonl");
-    let rows: String = (0..50).map(|n| format!("{}\n", json!({"id": format!("d{n}"), "text": "refund"}))).collect();
+    let rows: String =
+        (0..50).map(|n| format!("{}\n", json!({"id": format!("d{n}"), "text": "refund"}))).collect();
     std::fs::write(&file, rows).unwrap();
     let (told, _) = done(&["load", "--json", file.to_str().unwrap()], 0);
     assert_eq!(told[0]["written"], 50);

@@ -132,6 +132,7 @@ impl Shards {
             segments: sum.segments + one.segments,
             sealed: sum.sealed + one.sealed,
             bytes: sum.bytes + one.bytes,
+            builds: sum.builds + one.builds,
         })
     }
 

@@ -41,6 +41,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
     if let Some(gateway) = &app.setup.gateway {
         app.setup.metrics.gateway_queue.set(i64::try_from(gateway.waiting()).unwrap_or(i64::MAX));
     }
+    app.operators.show(&app.setup.dataflow.summary());
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     encoder.encode(&app.registry.gather(), &mut text).map_err(|error| {

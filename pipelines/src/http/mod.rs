@@ -8,6 +8,7 @@
 //! their own. Limits: connections, requests, bytes of a body, and the time that anything may take.
 
 mod assets;
+mod dataflow;
 mod documents;
 mod guard;
 mod health;
@@ -33,6 +34,7 @@ use freshet_operators::clock;
 use freshet_operators::connect::{ConnectError, Connector};
 use freshet_operators::control::Control;
 use freshet_operators::embed::EmbedError;
+use freshet_operators::observe::OperatorMetrics;
 use freshet_schemas::{Answer, DocumentSpec, Record};
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
@@ -87,6 +89,7 @@ struct App {
     writer: DocumentWriter,
     registry: Registry,
     metrics: HttpMetrics,
+    operators: OperatorMetrics,
     /// Requests of the API that may still be taken.
     slots: Semaphore,
     /// Names queries that have no id: the start of the server, and a number.
@@ -146,6 +149,7 @@ impl Server {
         }
         let registry = Registry::new();
         setup.metrics.register(&registry)?;
+        setup.snapshot_metrics.register(&registry)?;
         setup.rerank_metrics.register(&registry)?;
         if let Some(service) = &setup.service {
             service.metrics().register(&registry)?;
@@ -156,6 +160,7 @@ impl Server {
             writer: DocumentWriter::start(&**connector, &setup.config.topics.documents)?,
             spec: setup.document_spec(),
             metrics: HttpMetrics::register(&registry)?,
+            operators: OperatorMetrics::register(&registry)?,
             slots: Semaphore::new(http.requests_max.get()),
             http: http.clone(),
             setup: setup.clone(),
@@ -210,6 +215,7 @@ fn router(app: &Arc<App>) -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(app), guard::admit));
     let watched = Router::new()
         .route("/api/status", get(health::status))
+        .route("/api/dataflow", get(dataflow::get))
         .route("/metrics", get(health::metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(app), guard::admit_always));
     let open = Router::new()
@@ -221,6 +227,8 @@ fn router(app: &Arc<App>) -> Router {
         .route("/", get(assets::page))
         .route("/search.js", get(assets::page_script))
         .route("/flow.js", get(assets::flow_script))
+        .route("/dataflow", get(assets::dataflow))
+        .route("/dataflow.js", get(assets::dataflow_script))
         .route("/style.css", get(assets::style));
     let router = guarded.merge(watched).merge(open);
     let router = router.fallback(guard::not_found).method_not_allowed_fallback(guard::wrong_method);

@@ -19,7 +19,7 @@ const fn route(method: &'static str, path: &'static str, summary: &'static str) 
 }
 
 /// Every route but the pages.
-pub(super) const ROUTES: [Route; 10] = [
+pub(super) const ROUTES: [Route; 11] = [
     route(
         "post",
         "/api/query",
@@ -34,6 +34,7 @@ pub(super) const ROUTES: [Route; 10] = [
     route("put", "/api/documents", "The same as POST: a document replaces the one with its id."),
     route("delete", "/api/documents/{id}", "Deletes a document."),
     route("get", "/api/status", "What is indexed, and what can be asked."),
+    route("get", "/api/dataflow", "What each operator of the dataflow has done since the run began."),
     route("get", "/healthz", "Whether the process lives."),
     route("get", "/readyz", "Whether queries are answered."),
     route("get", "/metrics", "What is counted, in Prometheus' text format."),

@@ -137,6 +137,8 @@ pub struct Shard {
     builder: Arc<dyn Builder>,
     /// The merge under way.
     built: Option<mpsc::Receiver<Result<Built, IndexError>>>,
+    /// Segments built so far.
+    builds: usize,
 }
 
 /// What a shard holds.
@@ -152,6 +154,8 @@ pub struct ShardCounters {
     pub sealed: usize,
     /// Bytes of memory of vectors, payloads and texts, about.
     pub bytes: usize,
+    /// Segments built so far, of full heads and by merging.
+    pub builds: usize,
 }
 
 impl Shard {
@@ -175,6 +179,7 @@ impl Shard {
             since: 0,
             builder,
             built: None,
+            builds: 0,
         })
     }
 
@@ -215,6 +220,7 @@ impl Shard {
             segments: self.parts.len(),
             sealed: self.parts.iter().filter(|part| part.segment.is_sealed()).count(),
             bytes: self.parts.iter().map(|part| part.segment.bytes()).sum(),
+            builds: self.builds,
         }
     }
 
