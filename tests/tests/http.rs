@@ -342,7 +342,7 @@ fn the_picture_of_the_dataflow_knows_its_operators() {
     let look = || site.get("/api/dataflow").json();
     let of = |flow: &Value, name: &str| {
         let operators = flow["operators"].as_array().unwrap().iter();
-        operators.filter(|operator| operator["name"] == name).cloned().next()
+        operators.into_iter().find(|operator| operator["name"] == name).cloned()
     };
     // Workers tell what they have done when they pause.
     until(|| {
