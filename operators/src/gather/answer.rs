@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use freshet_schemas::{Answer, FusionScore, Leg, Point, RerankScore, WithPayload};
+use freshet_schemas::{Answer, FusionScore, Leg, OrderValue, Point, RerankScore, WithPayload};
 
 use super::execution::{DOCUMENTS, Execution, Ranked};
+use crate::index::shard::Listing;
 use crate::message::{AnswerRecord, ShardReply, ShardRequest, Task, TaskReply};
 use crate::plan::{Stage, Work};
 
@@ -33,7 +34,12 @@ impl Execution {
 
     /// The answer.
     pub fn into_answer(mut self) -> AnswerRecord {
-        let points = self.root().iter().map(|ranked| self.point(ranked)).collect();
+        let failed = self.beside.failure.take();
+        let groups = self.answered_groups(|ranked| self.point(ranked));
+        let points = match groups {
+            Some(_) => Vec::new(),
+            None => self.root().iter().map(|ranked| self.point(ranked)).collect(),
+        };
         let degraded = std::mem::take(&mut self.degraded);
         let planned = &self.query.admitted.planned;
         let answer = Answer {
@@ -43,7 +49,10 @@ impl Execution {
             time: Some(self.query.admitted.time),
             took_seconds: 0.0,
             degraded,
-            error: None,
+            error: failed,
+            count: self.beside.count,
+            groups,
+            next: None,
         };
         AnswerRecord {
             origin: planned.origin,
@@ -67,6 +76,7 @@ impl Execution {
             legs: Vec::new(),
             fusion: None,
             rerank: None,
+            order_value: ranked.value.and_then(OrderValue::number),
         };
         if self.query.admitted.planned.query.explain {
             self.explain(&mut point);
@@ -91,10 +101,17 @@ impl Execution {
             match stage.work {
                 Work::Fuse(_) => point.fusion = Some(FusionScore { rank, score }),
                 Work::Rerank { .. } if self.is_degraded(stage) => {}
-                Work::Rescore { .. } | Work::Rerank { .. } if summand.is_none() => {
+                // A list that nothing was done with has no ranks to explain; no stage follows the groups.
+                Work::List { .. } if summand.is_none() => {}
+                Work::Count { .. } | Work::Group { .. } => {}
+                Work::Rescore { .. } | Work::Rerank { .. } | Work::Formula(_) if summand.is_none() => {
                     point.rerank = Some(RerankScore { rank, score });
                 }
-                Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => {
+                Work::Search { .. }
+                | Work::Rescore { .. }
+                | Work::Rerank { .. }
+                | Work::List { .. }
+                | Work::Formula(_) => {
                     let contribution = fusion.zip(summand).and_then(|(f, position)| {
                         place(f).and_then(|(_, fused)| fused.contributions.get(position).copied().flatten())
                     });
@@ -109,12 +126,19 @@ impl Execution {
     }
 
     /// The field that a stage searches or scores by, or its reranker.
-    fn leg_name(&self, stage: &Stage) -> &str {
+    fn leg_name<'a>(&'a self, stage: &'a Stage) -> &'a str {
         match stage.work {
             Work::Search { field, .. } | Work::Rescore { field, .. } => {
                 self.plan().field_names.get(usize::from(field)).map_or("", String::as_str)
             }
-            Work::Rerank { .. } | Work::Fuse(_) => self.reranker_name(stage),
+            Work::Rerank { .. } | Work::Fuse(_) | Work::Count { .. } | Work::Group { .. } => {
+                self.reranker_name(stage)
+            }
+            Work::Formula(_) => "formula",
+            Work::List { ref listing, .. } => match listing {
+                Listing::Id(_) => "list",
+                Listing::Value(order) => &order.key,
+            },
         }
     }
 }

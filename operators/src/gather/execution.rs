@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freshet_schemas::{Degraded, Fusion, with_title};
+use freshet_schemas::{Degraded, Fusion, OrderValue, with_title};
 
+use super::beside::Beside;
 use crate::fuse::{self, Fused};
 use crate::index::{Fetched, Hit, by_rank};
 use crate::message::{ShardReply, ShardRequest, Task, TaskReply, Ticket};
@@ -21,6 +22,8 @@ pub struct Ranked {
     pub hit: Hit,
     /// For fusions: what each list it took from contributed.
     pub contributions: Vec<Option<f64>>,
+    /// For lists: the value the document is listed by.
+    pub value: Option<OrderValue>,
 }
 
 /// Texts that a reranker shall read for a query.
@@ -79,6 +82,7 @@ pub struct Execution {
     /// Shards that have replied in the current round.
     pub(super) replies: u32,
     pub(super) fetched: BTreeMap<String, Fetched>,
+    pub(super) beside: Beside,
 }
 
 impl Execution {
@@ -95,6 +99,7 @@ impl Execution {
             degraded: Vec::new(),
             replies: 0,
             fetched: BTreeMap::new(),
+            beside: Beside::default(),
         }
     }
 
@@ -102,8 +107,11 @@ impl Execution {
         &self.query.admitted.planned.plan
     }
 
-    /// Trips to the shards before the final fetch.
+    /// Trips to the shards before the final fetch. None are left once it is known that there is no answer.
     pub fn rounds(&self) -> usize {
+        if self.beside.failure.is_some() {
+            return 0;
+        }
         self.plan().stages.iter().map(|stage| stage.round + 1).max().unwrap_or(0)
     }
 
@@ -151,6 +159,9 @@ impl Execution {
 
     fn task(&self, number: u16, stage: &Stage) -> Option<Task> {
         let probe = |input: u16| self.query.probes[usize::from(input)].clone();
+        if let Some(task) = self.heads_task(number) {
+            return Some(task);
+        }
         match stage.work {
             Work::Search { field, input, params, ref filter } => {
                 let filter = filter.clone();
@@ -164,6 +175,13 @@ impl Execution {
                 Some(Task::Fetch(wanted.map(|hit| (hit.id.clone(), hit.chunk)).collect()))
             }
             Work::Fuse(_) => None,
+            Work::List { ref listing, ref filter, each_value } => {
+                let (listing, filter) = (listing.clone(), filter.clone());
+                Some(Task::List { listing, k: stage.limit, filter, each_value })
+            }
+            Work::Count { ref filter } => Some(Task::Count { filter: filter.clone() }),
+            Work::Formula(ref formula) => self.formula_task(formula, stage),
+            Work::Group { ref grouping } => Some(self.group_task(grouping, stage)),
         }
     }
 
@@ -176,7 +194,7 @@ impl Execution {
         ids
     }
 
-    fn list(&self, stage: u16) -> &[Ranked] {
+    pub(super) fn list(&self, stage: u16) -> &[Ranked] {
         self.lists[usize::from(stage)].as_deref().unwrap_or_default()
     }
 
@@ -190,6 +208,11 @@ impl Execution {
                     let texts = &mut self.rerankings.entry(stage).or_default().texts;
                     texts.extend(fetched.into_iter().map(|of| (of.id.clone(), read(&of, title.as_deref()))));
                 }
+                reply @ (TaskReply::Listed(_)
+                | TaskReply::Counted(_)
+                | TaskReply::Payloads(_)
+                | TaskReply::GroupHeads(_)
+                | TaskReply::GroupMembers(_)) => self.beside.absorb(stage, reply),
             }
         }
         self.replies += 1;
@@ -255,19 +278,28 @@ impl Execution {
             Some(reranking) => self.reordered(number, reranking),
             None => self.arrived.remove(&place).unwrap_or_default(),
         };
+        if self.grouping_of(place).is_some() {
+            self.choose_groups(place);
+            return Vec::new();
+        }
+        let ranked = |mut hits: Vec<Hit>| -> Vec<Ranked> {
+            hits.sort_unstable_by(by_rank);
+            hits.into_iter().map(|hit| Ranked { hit, contributions: Vec::new(), value: None }).collect()
+        };
+        let (work, limit) = (self.plan().stages[number].work.clone(), self.plan().stages[number].limit);
         let stage = &self.plan().stages[number];
-        let mut list: Vec<Ranked> = match &stage.work {
-            Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => {
-                let mut hits = arrived;
-                hits.sort_unstable_by(by_rank);
-                hits.into_iter().map(|hit| Ranked { hit, contributions: Vec::new() }).collect()
-            }
+        let mut list: Vec<Ranked> = match &work {
+            Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => ranked(arrived),
+            Work::List { listing, each_value, .. } => self.beside.listed(place, listing, limit, *each_value),
+            Work::Formula(_) => ranked(self.formula_scores(place)),
+            Work::Group { .. } => return self.grouped(place),
+            Work::Count { .. } => Vec::new(),
             Work::Fuse(fusion) => {
                 let legs: Vec<Vec<Hit>> = stage.from.iter().map(|&from| self.hits(from)).collect();
                 fuse::fuse(fusion, &legs).into_iter().map(Ranked::from).collect()
             }
         };
-        list.truncate(stage.limit);
+        list.truncate(limit);
         list
     }
 
@@ -300,7 +332,7 @@ impl Execution {
 impl From<Fused> for Ranked {
     fn from(fused: Fused) -> Self {
         let hit = Hit { id: fused.id, chunk: fused.chunk, score: fused.score };
-        Self { hit, contributions: fused.contributions }
+        Self { hit, contributions: fused.contributions, value: None }
     }
 }
 

@@ -9,7 +9,9 @@
 //! nowhere else: only on lists that all shards have contributed to.
 
 mod answer;
+mod beside;
 mod execution;
+mod groups;
 
 pub use execution::{Absorbed, DOCUMENTS, Execution, Ranked, RerankTask};
 

@@ -168,7 +168,15 @@ impl Formula {
                     value.as_f64().ok_or_else(|| given.unlike(name, value, "a number: it is a score"))?;
                 self.score_defaults.insert(number, score);
             }
-            _ => {
+            Expression::Key(_)
+            | Expression::Constant(_)
+            | Expression::DatetimeKey(_)
+            | Expression::Condition(_)
+            | Expression::Unary(..)
+            | Expression::Fold(..)
+            | Expression::Div { .. }
+            | Expression::Pow { .. }
+            | Expression::Decay { .. } => {
                 let default = match value {
                     Value::String(text) => Some(DefaultValue::Text(text.clone())),
                     Value::Number(number) => number.as_f64().map(DefaultValue::Number),

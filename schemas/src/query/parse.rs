@@ -87,7 +87,7 @@ impl Query {
             consistency: consistency(&fields)?,
             with_payload: with_payload(&fields)?,
             explain: fields.bool("explain")?.unwrap_or(true),
-            group: shape::grouping(&fields, limits)?,
+            group: shape::grouping(&fields, limit, limits)?,
             page: shape::page(&fields, limits)?,
         })
     }

@@ -40,13 +40,25 @@ pub(super) fn is_count(fields: &Fields<'_>) -> Result<bool, Fault> {
 }
 
 /// The groups that are asked for.
-pub(super) fn grouping(fields: &Fields<'_>, limits: &QueryLimits) -> Result<Option<Grouping>, Fault> {
+pub(super) fn grouping(
+    fields: &Fields<'_>,
+    groups: usize,
+    limits: &QueryLimits,
+) -> Result<Option<Grouping>, Fault> {
     let size = at_most(fields, "group_size", limits.limit_max)?;
     match (fields.str("group_by")?, size) {
         (None, None) => Ok(None),
         (None, Some(_)) => Err(invalid("group_by", "missing: name the payload field whose values make the groups")),
         (Some(by), size) => {
-            let size = size.unwrap_or(GROUP_SIZE_DEFAULT.min(limits.limit_max));
+            let size = size.unwrap_or(GROUP_SIZE_DEFAULT);
+            let hits = groups.saturating_mul(size);
+            if hits > limits.limit_max {
+                let message = format!(
+                    "{groups} groups of {size} hits are {hits}, at most {} are accepted",
+                    limits.limit_max
+                );
+                return Err(invalid(fields.path("group_size"), message));
+            }
             Ok(Some(Grouping { by: checked(fields, "group_by", by)?, size }))
         }
     }
