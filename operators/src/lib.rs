@@ -1,6 +1,6 @@
 //! The operators of Freshet, one folder each, in the order of the flow:
 //! `connect` · `consume` · `decode` · `upsert` · `embed` · `shard` (over `index`) · `stats` · `plan` · `admit` ·
-//! `gather` (over `fuse` and `formula`) · `produce`; `gateway` and `snapshot` beside it.
+//! `gather` (over `fuse` and `formula`) · `pages` · `produce`; `gateway` and `snapshot` beside it.
 //!
 //! `mod.rs` of an operator is its timely part: capabilities, frontiers, exchange. What it decides is in plain structs
 //! beside it, which never import timely and are tested alone.
@@ -20,6 +20,7 @@ pub mod gather;
 pub mod index;
 pub mod message;
 pub mod metrics;
+pub mod pages;
 pub mod plan;
 pub mod produce;
 pub mod rerank;

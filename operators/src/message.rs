@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    AsOf, Document, Fault, Filter, Headers, MatchValue, Offset, Params, Partition, Query, Record, SparseVector,
+    AsOf, Cursor, Document, Fault, Filter, Headers, MatchValue, Offset, Params, Partition, Query, Record, SparseVector,
 };
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +158,21 @@ pub struct PlannedQuery {
     pub query: Query,
     /// Its stages.
     pub plan: Plan,
+}
+
+/// Another page of an earlier query is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PageTurn {
+    /// Where the question was read.
+    pub origin: Origin,
+    /// Headers, carried over to the answer.
+    pub headers: Headers,
+    /// When it was read, microseconds since the epoch.
+    pub read_at_us: u64,
+    /// Id of the question and of its answer.
+    pub id: String,
+    /// Which page.
+    pub cursor: Cursor,
 }
 
 /// A query with its time: the cut it sees.

@@ -142,6 +142,7 @@ mod tests {
             legs: legs.iter().map(leg).collect(),
             fusion: None,
             rerank: None,
+            order_value: None,
         }
     }
 
@@ -154,6 +155,9 @@ mod tests {
             took_seconds: 0.0,
             degraded: Vec::new(),
             error: None,
+            count: None,
+            groups: None,
+            next: None,
         };
         answer_table(&answer, false).lines().map(str::to_owned).collect()
     }

@@ -15,6 +15,7 @@ mod gateway;
 mod http;
 mod http_figures;
 mod kafka;
+mod lists;
 mod models;
 mod oracle;
 mod page;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use freshet_schemas::{Answer, FusionScore, Leg, OrderValue, Point, RerankScore, WithPayload};
 
 use super::execution::{DOCUMENTS, Execution, Ranked};
+use super::page::Page;
 use crate::index::shard::Listing;
 use crate::message::{AnswerRecord, ShardReply, ShardRequest, Task, TaskReply};
 use crate::plan::{Stage, Work};
@@ -52,7 +53,7 @@ impl Execution {
             error: failed,
             count: self.beside.count,
             groups,
-            next: None,
+            next: self.page.and_then(Page::next),
         };
         AnswerRecord {
             origin: planned.origin,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use freshet_schemas::{Degraded, Fusion, OrderValue, with_title};
 
 use super::beside::Beside;
+use super::page::Page;
 use crate::fuse::{self, Fused};
 use crate::index::{Fetched, Hit, by_rank};
 use crate::message::{ShardReply, ShardRequest, Task, TaskReply, Ticket};
@@ -53,7 +54,7 @@ pub enum Absorbed {
 }
 
 /// What a reranking stage of the current round knows.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Reranking {
     /// Documents to be read, in the order before.
     candidates: Vec<Hit>,
@@ -67,6 +68,7 @@ struct Reranking {
 const CANDIDATES_K: f64 = 60.0;
 
 /// State of a query. Invariant: the lists of all stages of earlier rounds are there, cut to their limits.
+#[derive(Clone)]
 pub struct Execution {
     pub(super) query: WeighedQuery,
     pub(super) shards: u32,
@@ -83,12 +85,15 @@ pub struct Execution {
     pub(super) replies: u32,
     pub(super) fetched: BTreeMap<String, Fetched>,
     pub(super) beside: Beside,
+    /// Which part of the final list is answered; all of it unless that is to be read page by page.
+    pub(super) page: Option<Page>,
 }
 
 impl Execution {
     /// A query that has found nothing yet, over so many shards. `title`: the field that models read before every chunk.
     pub fn new(query: WeighedQuery, shards: u32, title: Option<Arc<str>>) -> Self {
         let lists = vec![None; query.admitted.planned.plan.stages.len()];
+        let page = query.admitted.planned.query.page.map(Page::first);
         Self {
             query,
             shards,
@@ -100,6 +105,7 @@ impl Execution {
             replies: 0,
             fetched: BTreeMap::new(),
             beside: Beside::default(),
+            page,
         }
     }
 
@@ -324,8 +330,14 @@ impl Execution {
         self.plan().reranker_names.get(usize::from(reranker)).map_or("", String::as_str)
     }
 
-    pub(super) fn root(&self) -> &[Ranked] {
+    /// The final list.
+    pub(super) fn whole(&self) -> &[Ranked] {
         self.lists.last().and_then(Option::as_deref).unwrap_or_default()
+    }
+
+    /// The hits of the answer.
+    pub(super) fn root(&self) -> &[Ranked] {
+        self.page.map_or(self.whole(), |page| page.of(self.whole()))
     }
 }
 

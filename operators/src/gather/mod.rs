@@ -12,6 +12,7 @@ mod answer;
 mod beside;
 mod execution;
 mod groups;
+mod page;
 
 pub use execution::{Absorbed, DOCUMENTS, Execution, Ranked, RerankTask};
 
