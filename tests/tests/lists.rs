@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use freshet::setup::Setup;
 use freshet_schemas::{Filter, OrderValue, values};
-use freshet_tests::drive::{Bench, setup};
+use freshet_tests::drive::{Bench, CONFIG, setup};
 use serde_json::{Value, json};
 
 const DOCUMENTS: u64 = 90;
@@ -311,4 +312,23 @@ fn a_formula_scores_what_was_found_and_names_what_it_misses() {
         assert!(answer["points"].as_array().unwrap().is_empty() && answer["as_of"].is_object());
         asker.bench.finish();
     }
+}
+
+#[test]
+fn a_list_keeps_its_order_where_a_reranker_fails() {
+    // Nobody listens there.
+    let far = "[rerankers.far]\nkind = \"remote\"\nurl = \"http://127.0.0.1:1/rerank\"\nmodel = \"m\"\nretries = 0\n";
+    let config = freshet_config::Config::parse(&format!("{CONFIG}{far}"), &|_| None).unwrap();
+    let mut asker = Asker { bench: Bench::start(&Setup::load(config).unwrap()), asked: 0 };
+    (0..DOCUMENTS).for_each(|number| asker.bench.document(&document(number)));
+    let order = json!({"order_by": {"key": "price", "direction": "desc"}});
+    let answer = asker.ask(&json!({
+        "prefetch": {"query": order, "limit": 20}, "query": "berth", "using": "far", "limit": 10,
+    }));
+    assert_eq!(answer["degraded"][0]["stage"], "far", "{answer}");
+    let found: Vec<String> = shown(&answer["points"]).into_iter().map(|(id, _)| id).collect();
+    let mut expected = ordered("price", "desc", &Value::Null, &Value::Null, false);
+    expected.truncate(10);
+    assert_eq!(found, expected.into_iter().map(|(id, _)| id).collect::<Vec<_>>());
+    asker.bench.finish();
 }

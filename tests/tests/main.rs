@@ -19,6 +19,8 @@ mod lists;
 mod models;
 mod oracle;
 mod page;
+mod pages;
+mod payload_parity;
 mod replay;
 mod snapshots;
 mod stores;

@@ -288,14 +288,19 @@ impl Execution {
             self.choose_groups(place);
             return Vec::new();
         }
-        let ranked = |mut hits: Vec<Hit>| -> Vec<Ranked> {
-            hits.sort_unstable_by(by_rank);
+        let in_order = |hits: Vec<Hit>| -> Vec<Ranked> {
             hits.into_iter().map(|hit| Ranked { hit, contributions: Vec::new(), value: None }).collect()
+        };
+        let ranked = |mut hits: Vec<Hit>| {
+            hits.sort_unstable_by(by_rank);
+            in_order(hits)
         };
         let (work, limit) = (self.plan().stages[number].work.clone(), self.plan().stages[number].limit);
         let stage = &self.plan().stages[number];
         let mut list: Vec<Ranked> = match &work {
-            Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => ranked(arrived),
+            Work::Search { .. } | Work::Rescore { .. } => ranked(arrived),
+            // The order before stays where there are no scores: that of a list is not by score.
+            Work::Rerank { .. } => in_order(arrived),
             Work::List { listing, each_value, .. } => self.beside.listed(place, listing, limit, *each_value),
             Work::Formula(_) => ranked(self.formula_scores(place)),
             Work::Group { .. } => return self.grouped(place),
@@ -315,7 +320,10 @@ impl Execution {
         match scores.unwrap_or_else(|| Err("it was not asked".to_owned())) {
             Ok(scores) => {
                 let scored = candidates.into_iter().zip(scores);
-                scored.map(|(hit, score)| Hit { score: score + 0.0, ..hit }).collect()
+                let mut hits: Vec<Hit> =
+                    scored.map(|(hit, score)| Hit { score: score + 0.0, ..hit }).collect();
+                hits.sort_unstable_by(by_rank);
+                hits
             }
             Err(reason) => {
                 let stage = self.reranker_name(&self.plan().stages[number]).to_owned();

@@ -100,9 +100,10 @@ impl Execution {
         let groups = self.beside.chosen.drain(..).zip(members).map(|(group, mut found)| {
             found.sort_by(|a, b| finding.compare(a, b));
             found.truncate(size);
-            (group, found.into_iter().map(Ranked::from).collect())
+            (group, found.into_iter().map(Ranked::from).collect::<Vec<_>>())
         });
-        groups.collect()
+        // An approximate index may miss in the second trip what it found in the first.
+        groups.filter(|(_, hits)| !hits.is_empty()).collect()
     }
 
     fn groups_of_list(

@@ -1,6 +1,7 @@
 //! Rows in the order of a payload field's values.
 
 use freshet_schemas::{OrderBy, OrderValue, values};
+use serde_json::Value;
 
 use super::column::key_float;
 use super::read::Needed;
@@ -39,7 +40,8 @@ impl PayloadIndex {
             let payload = needed.read(documents.payload(row));
             for value in values(&payload, &order.key) {
                 let elements = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-                let values = elements.iter().filter_map(OrderValue::of).filter(|value| order.includes(value));
+                let values = elements.iter().filter_map(|value| number(field, value));
+                let values = values.filter(|value| order.includes(value));
                 entries.extend(values.map(|value| (row, value)));
             }
         }
@@ -47,6 +49,13 @@ impl PayloadIndex {
         entries.dedup();
         entries
     }
+}
+
+/// What a value is ordered by. All numbers of a field of floats are floats, as its column has them.
+fn number(field: Option<&Field>, value: &Value) -> Option<OrderValue> {
+    let is_float = field.is_some_and(|field| field.kind == PayloadKind::Float);
+    let float = value.as_f64().filter(|_| is_float).map(OrderValue::Float);
+    float.or_else(|| OrderValue::of(value))
 }
 
 impl Field {
