@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    AsOf, Cursor, Document, Fault, Filter, Headers, MatchValue, Offset, Params, Partition, Query, Record, SparseVector,
+    AsOf, Cursor, Document, Fault, Filter, Headers, MatchValue, Offset, Params, Partition, Query, Record,
+    SparseVector,
 };
 use serde::{Deserialize, Serialize};
 

@@ -242,7 +242,7 @@ fn search<'scope>(
     (queries, turns): (StreamVec<'scope, Time, WeighedQuery>, StreamVec<'scope, Time, PageTurn>),
     running: &Running,
     control: &Arc<Control>,
-    ) -> (StreamVec<'scope, Time, AnswerRecord>, StreamVec<'scope, Time, AnswerRecord>) {
+) -> (StreamVec<'scope, Time, AnswerRecord>, StreamVec<'scope, Time, AnswerRecord>) {
     let executions: Executions = Rc::default();
     let (shards, title) = (setup.config.pipeline.shards.get(), setup.config.documents.title.as_deref());
     let mut requests = start(queries, Rc::clone(&executions), shards, title.map(Arc::from));

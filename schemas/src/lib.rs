@@ -26,10 +26,10 @@ pub use filter::{
     microseconds, values, words,
 };
 pub use query::{
-    Ask, Consistency, Cursor, Decay, DefaultValue, Direction, Expression, FORMULA_DEPTH_MAX, FORMULA_TERMS_MAX,
-    Fold, Formula, Fusion, GROUP_SIZE_DEFAULT, Grouping, IdKey, IdOrder, LIMIT_DEFAULT, List, Node, NodeQuery,
-    OrderBy, OrderValue, Params, PlanSpec, Query, QueryFault, QueryLimits, RRF_K_DEFAULT, Unary, WithPayload,
-    text_of,
+    Ask, Consistency, Cursor, Decay, DefaultValue, Direction, Expression, FORMULA_DEPTH_MAX,
+    FORMULA_TERMS_MAX, Fold, Formula, Fusion, GROUP_SIZE_DEFAULT, Grouping, IdKey, IdOrder, LIMIT_DEFAULT,
+    List, Node, NodeQuery, OrderBy, OrderValue, Params, PlanSpec, Query, QueryFault, QueryLimits,
+    RRF_K_DEFAULT, Unary, WithPayload, text_of,
 };
 pub use record::{Header, Headers, Offset, Partition, Record, dead_letter, headers};
 pub use vector::{SparseVector, VectorKind, VectorValue};

@@ -32,7 +32,10 @@ fn what_searches_for_nothing_lists_all() {
         ("", List::default()),
         (r#", "filter": {"must": []}, "limit": 5"#, List::default()),
         (r#", "query": {"list": {}}"#, List::default()),
-        (r#", "query": {"list": {"order": "id", "from": "x"}}"#, List { from: Some("x".into()), ..List::default() }),
+        (
+            r#", "query": {"list": {"order": "id", "from": "x"}}"#,
+            List { from: Some("x".into()), ..List::default() },
+        ),
         (r#", "query": {"list": {"order": "number", "from": 17}}"#, by_number),
     ] {
         assert_eq!(plan(fields).query, listed(expected), "{fields}");
@@ -65,8 +68,19 @@ fn order_by_takes_every_form() {
 fn order_values_have_one_exact_order() {
     let big = i64::MAX;
     let ascending = [
-        json!(-1e300), json!(i64::MIN), json!(-2.5), json!(-2), json!(0), json!(0.5), json!(1), json!(1.5),
-        json!(9_007_199_254_740_992i64), json!(9_007_199_254_740_993i64), json!(big - 1), json!(big), json!(1e19),
+        json!(-1e300),
+        json!(i64::MIN),
+        json!(-2.5),
+        json!(-2),
+        json!(0),
+        json!(0.5),
+        json!(1),
+        json!(1.5),
+        json!(9_007_199_254_740_992i64),
+        json!(9_007_199_254_740_993i64),
+        json!(big - 1),
+        json!(big),
+        json!(1e19),
     ];
     let values: Vec<OrderValue> = ascending.iter().filter_map(OrderValue::of).collect();
     assert_eq!(values.len(), ascending.len());
@@ -84,7 +98,8 @@ fn order_values_have_one_exact_order() {
 
 #[test]
 fn numbers_come_before_other_ids_where_that_is_asked() {
-    let mut ids = vec!["10", "9", "b", "010", "+1", "", "18446744073709551615", "18446744073709551616", "0", "a"];
+    let mut ids =
+        vec!["10", "9", "b", "010", "+1", "", "18446744073709551615", "18446744073709551616", "0", "a"];
     ids.sort_by_key(|id| IdOrder::Number.key(id));
     let expected =
         ["0", "9", "10", "18446744073709551615", "", "+1", "010", "18446744073709551616", "a", "b"];
@@ -100,7 +115,10 @@ fn counts_groups_and_pages_are_read() {
     assert!(matches!(query(r#", "count": false"#).ask, Ask::Plan(_)));
     let grouped = query(r#", "text": "a", "group_by": "city", "limit": 4"#);
     assert_eq!(grouped.group, Some(Grouping { by: "city".into(), size: 3 }));
-    assert_eq!(query(r#", "text": "a", "group_by": "city", "group_size": 7"#).group.map(|group| group.size), Some(7));
+    assert_eq!(
+        query(r#", "text": "a", "group_by": "city", "group_size": 7"#).group.map(|group| group.size),
+        Some(7)
+    );
     assert_eq!(query(r#", "text": "a", "page": {"size": 20}"#).page, Some(20));
     let cursor = Cursor { run: 0x18c3, worker: 0, number: 0x1f, from: 20 };
     assert_eq!(query(r#", "cursor": "18c3-0-1f-14""#).ask, Ask::Page(cursor));
@@ -114,7 +132,10 @@ fn what_does_not_go_together_is_refused() {
     let path = "is not a path such as \"city\" or \"address.city\"";
     for (fields, expected) in [
         (r#", "using": "v""#, "query: missing: give a text, a vector,"),
-        (r#", "query": {"list": {"order": "up"}}"#, "query.list.order: the string \"up\" is not \"id\" or \"number\""),
+        (
+            r#", "query": {"list": {"order": "up"}}"#,
+            "query.list.order: the string \"up\" is not \"id\" or \"number\"",
+        ),
         (r#", "query": {"list": {"from": 1.5}}"#, "query.list.from: the number 1.5 is not an id"),
         (r#", "query": {"list": {}}, "using": "v""#, "using: a list or a formula searches no vector field"),
         (r#", "query": {"list": {}}, "prefetch": {}"#, "query: a list begins with all documents"),
@@ -126,15 +147,27 @@ fn what_does_not_go_together_is_refused() {
             "query.order_by.start_from: the string \"soon\" is not a number or a time",
         ),
         (r#", "query": {"formula": 1}"#, "query: a formula needs \"prefetch\""),
-        (r#", "count": true, "limit": 3"#, "count: a count takes a \"filter\" and cannot stand beside \"limit\""),
+        (
+            r#", "count": true, "limit": 3"#,
+            "count: a count takes a \"filter\" and cannot stand beside \"limit\"",
+        ),
         (r#", "count": 1"#, "count: the number 1 is not true or false"),
         (r#", "group_size": 3"#, "group_by: missing: name the payload field"),
-        (r#", "group_by": "a", "group_size": 0"#, "group_size: the number 0 is not an integer from 1 to 1000"),
-        (r#", "group_by": "a", "group_size": 500"#, "group_size: 10 groups of 500 hits are 5000, at most 1000 are accepted"),
+        (
+            r#", "group_by": "a", "group_size": 0"#,
+            "group_size: the number 0 is not an integer from 1 to 1000",
+        ),
+        (
+            r#", "group_by": "a", "group_size": 500"#,
+            "group_size: 10 groups of 500 hits are 5000, at most 1000 are accepted",
+        ),
         (r#", "group_by": "a", "page": {"size": 3}"#, "page: groups have no pages"),
         (r#", "page": {}"#, "page.size: missing"),
         (r#", "cursor": "x""#, "cursor: the string \"x\" is not the \"next\" of an answer"),
-        (r#", "cursor": "1-2-3-4", "limit": 3"#, "cursor: a cursor goes on with its query as it was asked: leave out \"limit\""),
+        (
+            r#", "cursor": "1-2-3-4", "limit": 3"#,
+            "cursor: a cursor goes on with its query as it was asked: leave out \"limit\"",
+        ),
     ] {
         let found = parse(fields).expect_err(fields);
         assert!(found.starts_with(&format!("invalid_value @ {expected}")), "{fields}: {found}");

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use common::{limits, plan_spec, record, spec};
 use freshet_schemas::{
-    Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Group, Leg, Point, Query, Record, RerankScore,
-    dead_letter,
+    Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Group, Leg, Point, Query, Record,
+    RerankScore, dead_letter,
 };
 use jsonschema::Validator;
 use serde_json::{Value, json};

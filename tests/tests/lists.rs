@@ -93,12 +93,20 @@ fn shown(points: &Value) -> Vec<(String, Value)> {
 }
 
 /// The entries that a value list has, in order: of every document all values, or the first.
-fn ordered(key: &str, direction: &str, start: &Value, filter: &Value, each: bool) -> Vec<(String, OrderValue)> {
+fn ordered(
+    key: &str,
+    direction: &str,
+    start: &Value,
+    filter: &Value,
+    each: bool,
+) -> Vec<(String, OrderValue)> {
     let mut entries: Vec<(String, OrderValue)> = Vec::new();
     for document in documents().iter().filter(|document| passes(filter, document)) {
         for value in values(document, key) {
             let elements = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
-            entries.extend(elements.iter().filter_map(OrderValue::of).map(|value| (id(document).to_owned(), value)));
+            entries.extend(
+                elements.iter().filter_map(OrderValue::of).map(|value| (id(document).to_owned(), value)),
+            );
         }
     }
     let down = direction == "desc";
@@ -128,7 +136,10 @@ fn lists_and_counts_are_what_the_documents_say() {
                 .map(|document| id(document).to_owned())
                 .collect();
             let count = asker.ask(&json!({"count": true, "filter": filter}));
-            assert_eq!((count["count"].as_u64(), &count["points"]), (Some(expected.len() as u64), &json!([])));
+            assert_eq!(
+                (count["count"].as_u64(), &count["points"]),
+                (Some(expected.len() as u64), &json!([]))
+            );
             for limit in [1, 7, 200] {
                 let found = asker.ask(&json!({"filter": filter, "limit": limit}));
                 let ids: Vec<String> = shown(&found["points"]).into_iter().map(|(id, _)| id).collect();
@@ -140,7 +151,9 @@ fn lists_and_counts_are_what_the_documents_say() {
                     .filter(|id| id.parse::<u64>().map_or(true, |number| number >= 30))
                     .cloned()
                     .collect();
-                later.sort_by_key(|id| (id.parse::<u64>().is_err(), id.parse::<u64>().unwrap_or(0), id.clone()));
+                later.sort_by_key(|id| {
+                    (id.parse::<u64>().is_err(), id.parse::<u64>().unwrap_or(0), id.clone())
+                });
                 later.truncate(limit);
                 let ids: Vec<String> = shown(&found["points"]).into_iter().map(|(id, _)| id).collect();
                 assert_eq!(ids, later, "{filter}");
@@ -155,7 +168,8 @@ fn lists_and_counts_are_what_the_documents_say() {
                 ] {
                     for limit in [3, 200] {
                         let order = json!({"key": key, "direction": direction, "start_from": start});
-                        let found = asker.ask(&json!({"query": {"order_by": order}, "filter": filter, "limit": limit}));
+                        let found = asker
+                            .ask(&json!({"query": {"order_by": order}, "filter": filter, "limit": limit}));
                         let mut expected = ordered(key, direction, &start, &filter, true);
                         expected.truncate(limit);
                         let found: Vec<(String, OrderValue)> = shown(&found["points"])
@@ -171,7 +185,8 @@ fn lists_and_counts_are_what_the_documents_say() {
                         }));
                         let mut expected = ordered(key, direction, &start, &filter, false);
                         expected.truncate(limit);
-                        let ids: Vec<String> = shown(&fused["points"]).into_iter().map(|(id, _)| id).collect();
+                        let ids: Vec<String> =
+                            shown(&fused["points"]).into_iter().map(|(id, _)| id).collect();
                         assert_eq!(ids, expected.into_iter().map(|(id, _)| id).collect::<Vec<_>>());
                     }
                 }
@@ -229,7 +244,9 @@ fn groups_are_full_however_large_one_of_them_is() {
             let mut whole = search.clone();
             whole["limit"] = json!(1000);
             let ranked = asker.ask(&whole)["points"].as_array().unwrap().clone();
-            for (by, size, limit) in [("kind", 2, 5), ("kind", 4, 100), ("tags", 3, 4), ("tags", 1, 1), ("gone", 2, 2)] {
+            for (by, size, limit) in
+                [("kind", 2, 5), ("kind", 4, 100), ("tags", 3, 4), ("tags", 1, 1), ("gone", 2, 2)]
+            {
                 let mut query = search.clone();
                 query["group_by"] = json!(by);
                 query["group_size"] = json!(size);

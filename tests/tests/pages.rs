@@ -84,7 +84,9 @@ fn pages_are_the_parts_of_one_list_while_everything_changes() {
                 // Every document is replaced, some go, and a query sees that.
                 version += 1;
                 (0..60).for_each(|number| reader.bench.document(&document(number, version)));
-                (0..60).filter(|number| number % 5 == version % 5).for_each(|n| reader.bench.delete(&format!("d{n:02}")));
+                (0..60)
+                    .filter(|number| number % 5 == version % 5)
+                    .for_each(|n| reader.bench.delete(&format!("d{n:02}")));
                 let now = reader.found(json!({"query": {"list": {}}, "limit": 100}));
                 assert_eq!(shown(&now).len(), 48, "other queries see what is new");
                 assert!(shown(&now).iter().all(|hit| hit["payload"]["version"] == json!(version)));
@@ -124,7 +126,11 @@ fn a_list_that_is_kept_holds_nobody_up() {
         let document = document(number, version);
         let key = document["id"].as_str().unwrap().as_bytes().to_vec();
         let value = Some(document.to_string().into_bytes());
-        memory.produce("documents", 0, freshet_schemas::Record { key: Some(key), value, ..Default::default() })
+        memory.produce(
+            "documents",
+            0,
+            freshet_schemas::Record { key: Some(key), value, ..Default::default() },
+        )
     };
     let ask = |query: Value, asked: usize| {
         memory.produce("queries", 0, query_record(&query));
@@ -171,9 +177,11 @@ fn lists_are_kept_for_a_time_and_no_more_than_there_is_room_for() {
     let mut reader = Reader { bench: Bench::start(&Setup::load(config).unwrap().with_gateway()), asked: 0 };
     (0..20).for_each(|number| reader.bench.document(&document(number, 0)));
     reader.found(json!({"limit": 100}));
-    let mut open = || reader.found(json!({"limit": 20, "page": {"size": 4}}))["next"].as_str().unwrap().to_owned();
+    let mut open =
+        || reader.found(json!({"limit": 20, "page": {"size": 4}}))["next"].as_str().unwrap().to_owned();
     let cursors = [open(), open(), open()];
-    let code = |reader: &mut Reader, cursor: &str| reader.ask(json!({"cursor": cursor}))["error"]["code"].clone();
+    let code =
+        |reader: &mut Reader, cursor: &str| reader.ask(json!({"cursor": cursor}))["error"]["code"].clone();
     assert_eq!(code(&mut reader, &cursors[0]), "unknown_cursor", "newer ones took its place");
     assert_eq!(code(&mut reader, &cursors[2]), Value::Null);
     for cursor in ["0-0-0-0", "1-5-0-4"] {

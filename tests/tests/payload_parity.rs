@@ -37,7 +37,8 @@ fn answers(collection: &Value, workers: usize) -> Vec<Value> {
     }
     let records = bench.memory.wait_for("answers", cases.len(), LIMIT);
     bench.finish();
-    let parsed = records.iter().map(|record| serde_json::from_slice(record.value.as_deref().unwrap()).unwrap());
+    let parsed =
+        records.iter().map(|record| serde_json::from_slice(record.value.as_deref().unwrap()).unwrap());
     let by_id: BTreeMap<usize, Value> =
         parsed.map(|answer: Value| (answer["id"].as_str().unwrap().parse().unwrap(), answer)).collect();
     assert_eq!(by_id.len(), cases.len());
@@ -113,7 +114,11 @@ fn every_case_of_the_fixture_is_answered_as_qdrant_does() {
         let workers = 1 + place % 2;
         let cases = collection["cases"].as_array().unwrap();
         for (case, answer) in cases.iter().zip(answers(collection, workers)) {
-            assert!(agrees(case, &answer), "{workers} workers\n{case}\n{answer}\n{}", collection["documents"]);
+            assert!(
+                agrees(case, &answer),
+                "{workers} workers\n{case}\n{answer}\n{}",
+                collection["documents"]
+            );
             checked += 1;
         }
     }

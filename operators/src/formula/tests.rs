@@ -28,8 +28,14 @@ fn score(formula: &Value, defaults: &Value, payload: &Value, scores: &[Option<f6
 }
 
 fn of(formula: Value) -> Result<f64, String> {
-    let payload = json!({"n": 4, "list": [7], "many": [1, 2], "none": null, "day": "1970-01-02", "deep": {"x": 2.5}});
-    score(&formula, &json!({"gone": 3, "$score[1]": 9, "when": "1970-01-01T00:00:02Z"}), &payload, &[Some(0.5)])
+    let payload =
+        json!({"n": 4, "list": [7], "many": [1, 2], "none": null, "day": "1970-01-02", "deep": {"x": 2.5}});
+    score(
+        &formula,
+        &json!({"gone": 3, "$score[1]": 9, "when": "1970-01-01T00:00:02Z"}),
+        &payload,
+        &[Some(0.5)],
+    )
 }
 
 #[test]
@@ -111,8 +117,18 @@ fn what_is_no_formula_is_refused_with_its_place() {
         (json!({"geo_distance": {}}), json!({}), "query.formula.geo_distance", FaultCode::InvalidValue),
         (json!({"div": {"left": 1}}), json!({}), "query.formula.div.right", FaultCode::InvalidValue),
         (json!({"datetime": "soon"}), json!({}), "query.formula.datetime", FaultCode::InvalidValue),
-        (json!({"exp_decay": {"x": 1, "scale": 0}}), json!({}), "query.formula.exp_decay.scale", FaultCode::InvalidValue),
-        (json!({"gauss_decay": {"x": 1, "midpoint": 1}}), json!({}), "query.formula.gauss_decay.midpoint", FaultCode::InvalidValue),
+        (
+            json!({"exp_decay": {"x": 1, "scale": 0}}),
+            json!({}),
+            "query.formula.exp_decay.scale",
+            FaultCode::InvalidValue,
+        ),
+        (
+            json!({"gauss_decay": {"x": 1, "midpoint": 1}}),
+            json!({}),
+            "query.formula.gauss_decay.midpoint",
+            FaultCode::InvalidValue,
+        ),
         (json!(1), json!({"n": true}), "query.defaults.n", FaultCode::InvalidValue),
         (json!(1), json!({"$score": "x"}), "query.defaults.$score", FaultCode::InvalidValue),
         (deep, json!({}), "", FaultCode::TooDeep),
@@ -135,17 +151,18 @@ fn expression() -> impl Strategy<Value = Value> {
     ];
     leaf.prop_recursive(4, 32, 4, |inner| {
         let fold = prop_oneof![Just("mult"), Just("sum"), Just("max"), Just("min")];
-        let unary = prop_oneof![Just("neg"), Just("abs"), Just("sqrt"), Just("exp"), Just("ln"), Just("log10")];
+        let unary =
+            prop_oneof![Just("neg"), Just("abs"), Just("sqrt"), Just("exp"), Just("ln"), Just("log10")];
         prop_oneof![
             (fold, prop::collection::vec(inner.clone(), 1..4)).prop_map(|(name, of)| json!({name: of})),
             (unary, inner.clone()).prop_map(|(name, of)| json!({name: of})),
             (inner.clone(), inner.clone(), prop::option::of(-2..3i32)).prop_map(|(left, right, default)| {
                 json!({"div": {"left": left, "right": right, "by_zero_default": default}})
             }),
-            (inner.clone(), inner.clone()).prop_map(|(base, exponent)| {
-                json!({"pow": {"base": base, "exponent": exponent}})
-            }),
-            (inner.clone(), inner).prop_map(|(x, target)| json!({"gauss_decay": {"x": x, "target": target, "scale": 3}})),
+            (inner.clone(), inner.clone())
+                .prop_map(|(base, exponent)| { json!({"pow": {"base": base, "exponent": exponent}}) }),
+            (inner.clone(), inner)
+                .prop_map(|(x, target)| json!({"gauss_decay": {"x": x, "target": target, "scale": 3}})),
         ]
     })
 }

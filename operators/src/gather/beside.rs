@@ -54,7 +54,13 @@ impl Beside {
     }
 
     /// What a stage listed, in order.
-    pub(super) fn listed(&mut self, stage: u16, listing: &Listing, k: usize, each_value: bool) -> Vec<Ranked> {
+    pub(super) fn listed(
+        &mut self,
+        stage: u16,
+        listing: &Listing,
+        k: usize,
+        each_value: bool,
+    ) -> Vec<Ranked> {
         let mut found = self.listed.remove(&stage).unwrap_or_default();
         listing.merge(&mut found, k, each_value);
         found.into_iter().map(Ranked::from).collect()

@@ -56,7 +56,9 @@ pub fn pages<'scope>(
                 let mut executions = executions.borrow_mut();
                 for request in data.iter() {
                     let execution = executions.get_mut(&request.ticket);
-                    let Some(execution) = execution.filter(|execution| execution.opens_pages()) else { continue };
+                    let Some(execution) = execution.filter(|execution| execution.opens_pages()) else {
+                        continue;
+                    };
                     if let Some(from) = execution.next_page() {
                         execution.name_next(kept.cursor(from));
                         kept.keep((cap.retain(0), execution.clone()), Instant::now());
@@ -68,9 +70,9 @@ pub fn pages<'scope>(
                 for turn in data.drain(..) {
                     let cursor = turn.cursor;
                     let ticket = Ticket { worker, number };
-                    let page = kept.get(&cursor, Instant::now()).and_then(|(held, list)| {
-                        Some((held.clone(), list.page(ticket, &turn)?))
-                    });
+                    let page = kept
+                        .get(&cursor, Instant::now())
+                        .and_then(|(held, list)| Some((held.clone(), list.page(ticket, &turn)?)));
                     let Some((held, execution)) = page else {
                         refused_out.activate().session(&cap).give(unknown(turn));
                         continue;

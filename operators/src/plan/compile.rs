@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    Ask, Fault, FaultCode, Filter, Formula, Fusion, Grouping, Node, NodeQuery, Params, PlanSpec, Query, VectorKind, VectorValue,
+    Ask, Fault, FaultCode, Filter, Formula, Fusion, Grouping, Node, NodeQuery, Params, PlanSpec, Query,
+    VectorKind, VectorValue,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::index::shard::Listing;
 
-/// A query's stages. Invariants: a stage comes after those it takes from; the last one is the root; no two are equal.
+/// A query's stages. Invariants: a stage comes after those it takes from; the last one is the root, or its groups; no two
+/// are equal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// What is searched with; no two are equal.
@@ -165,7 +167,9 @@ impl Plans {
         let mut last = compiler.node(&root, query.filter.as_ref())?;
         if let Some(grouping) = &query.group {
             last = compiler.group(last, grouping, query.limit);
-        } else if let Some(Stage { work: Work::List { each_value, .. }, .. }) = compiler.plan.stages.last_mut() {
+        } else if let Some(Stage { work: Work::List { each_value, .. }, .. }) =
+            compiler.plan.stages.last_mut()
+        {
             *each_value = true;
         }
         // The root is new unless the whole plan equals one of its own subtrees; then nothing came after it.
@@ -283,9 +287,7 @@ impl Compiler<'_> {
                 | NodeQuery::OrderBy(_)
                 | NodeQuery::Formula(_),
             )
-            | None) => {
-                InputValue::Text(self.text(query))
-            }
+            | None) => InputValue::Text(self.text(query)),
         };
         if matches!(value, InputValue::Text(_)) && !spec.from_text {
             let kind = match spec.kind {

@@ -271,7 +271,11 @@ impl Reader {
                 fields.only(&["left", "right", "by_zero_default"], &[])?;
                 let left = Box::new(below(required(&fields, "left")?, &fields.path("left"))?);
                 let right = Box::new(below(required(&fields, "right")?, &fields.path("right"))?);
-                return Ok(Expression::Div { left, right, by_zero_default: number(&fields, "by_zero_default")? });
+                return Ok(Expression::Div {
+                    left,
+                    right,
+                    by_zero_default: number(&fields, "by_zero_default")?,
+                });
             }
             "pow" => {
                 let fields = Fields::of(operand, &at)?;
@@ -312,11 +316,18 @@ impl Reader {
         Ok(Expression::Fold(fold, terms.collect::<Result<_, _>>()?))
     }
 
-    fn decay(&mut self, shape: Decay, operand: &Value, path: &str, depth: usize) -> Result<Expression, Fault> {
+    fn decay(
+        &mut self,
+        shape: Decay,
+        operand: &Value,
+        path: &str,
+        depth: usize,
+    ) -> Result<Expression, Fault> {
         let fields = Fields::of(operand, path)?;
         fields.only(&["x", "target", "scale", "midpoint"], &[])?;
         let x = Box::new(self.expression(required(&fields, "x")?, &fields.path("x"), depth + 1)?);
-        let target = fields.get("target").map(|value| self.expression(value, &fields.path("target"), depth + 1));
+        let target =
+            fields.get("target").map(|value| self.expression(value, &fields.path("target"), depth + 1));
         let target = target.transpose()?.map(Box::new);
         let scale = number(&fields, "scale")?.unwrap_or(1.0);
         let midpoint = number(&fields, "midpoint")?.unwrap_or(0.5);

@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
+use crate::Fault;
 use crate::filter::{is_path, microseconds};
 use crate::identity::id_in_value;
 use crate::json::{Fields, Object, invalid};
-use crate::{Fault, FaultCode};
 
 /// Lists documents by id, without a score.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,13 +34,18 @@ impl IdOrder {
     pub fn key(self, id: &str) -> IdKey<'_> {
         match self {
             Self::Text => (false, 0, id),
-            // "+1" and "01" would be second spellings of a number.
-            Self::Number => match id.parse::<u64>().ok().filter(|number| number.to_string() == id) {
+            Self::Number => match number(id) {
                 Some(number) => (false, number, ""),
                 None => (true, 0, id),
             },
         }
     }
+}
+
+/// The number that an id is; "+1" and "01" would be second spellings of one.
+fn number(id: &str) -> Option<u64> {
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_digit()) && (id.len() == 1 || !id.starts_with('0'));
+    id.parse().ok().filter(|_| is_plain)
 }
 
 /// Place of an id in an order.
@@ -202,9 +207,10 @@ pub(super) fn order_by(fields: &Fields<'_>) -> Result<OrderBy, Fault> {
     };
     let start_from = match order.get("start_from") {
         None => None,
-        Some(value) => Some(OrderValue::of(value).ok_or_else(|| {
-            order.unlike("start_from", value, "a number or a time as in RFC 3339")
-        })?),
+        Some(value) => Some(
+            OrderValue::of(value)
+                .ok_or_else(|| order.unlike("start_from", value, "a number or a time as in RFC 3339"))?,
+        ),
     };
     Ok(OrderBy { key: checked(&order, "key", key)?, direction, start_from })
 }
@@ -214,6 +220,5 @@ pub(super) fn checked(fields: &Fields<'_>, field: &str, path: &str) -> Result<St
     if is_path(path) {
         return Ok(path.to_owned());
     }
-    let fault = fields.unlike(field, &Value::from(path), "a path such as \"city\" or \"address.city\"");
-    Err(Fault { code: FaultCode::InvalidValue, ..fault })
+    Err(fields.unlike(field, &Value::from(path), "a path such as \"city\" or \"address.city\""))
 }

@@ -116,13 +116,18 @@ impl Reader<'_> {
             None
         };
         if let Some(listed) = listed {
-            let message = "a list begins with all documents and takes no \"prefetch\": give it to the stage above";
+            let message =
+                "a list begins with all documents and takes no \"prefetch\": give it to the stage above";
             return if prefetches == 0 { Ok(listed) } else { Err(invalid(path, message)) };
         }
         if object.contains_key("formula") {
             let formula = Formula::of(&fields)?;
             let message = "a formula needs \"prefetch\": the hits that it scores";
-            return if prefetches > 0 { Ok(NodeQuery::Formula(formula)) } else { Err(invalid(path, message)) };
+            return if prefetches > 0 {
+                Ok(NodeQuery::Formula(formula))
+            } else {
+                Err(invalid(path, message))
+            };
         }
         let fusion = if object.contains_key("fusion") {
             fields.only(&["fusion"], &[])?;
@@ -161,9 +166,13 @@ impl Reader<'_> {
             }
             Value::Object(object) if !object.contains_key("indices") && !object.contains_key("values") => {
                 let fields = Fields::of(value, path)?;
-                fields.only(&[
-                    "text", "model", "nearest", "fusion", "rrf", "indices", "values", "list", "order_by", "formula",
-                ], &[])?;
+                fields.only(
+                    &[
+                        "text", "model", "nearest", "fusion", "rrf", "indices", "values", "list", "order_by",
+                        "formula",
+                    ],
+                    &[],
+                )?;
                 return Err(invalid(path, format!("the query says nothing: give {FORMS}")));
             }
             Value::Number(_) => {

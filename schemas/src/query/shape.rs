@@ -22,8 +22,19 @@ pub struct Grouping {
 
 /// Fields that cannot stand beside a count.
 const NOT_WITH_COUNT: [&str; 13] = [
-    "text", "plan", "prefetch", "query", "using", "limit", "params", "group_by", "group_size", "page", "with_payload",
-    "explain", "offset",
+    "text",
+    "plan",
+    "prefetch",
+    "query",
+    "using",
+    "limit",
+    "params",
+    "group_by",
+    "group_size",
+    "page",
+    "with_payload",
+    "explain",
+    "offset",
 ];
 
 /// Whether documents are counted and not found.
@@ -48,7 +59,9 @@ pub(super) fn grouping(
     let size = at_most(fields, "group_size", limits.limit_max)?;
     match (fields.str("group_by")?, size) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(invalid("group_by", "missing: name the payload field whose values make the groups")),
+        (None, Some(_)) => {
+            Err(invalid("group_by", "missing: name the payload field whose values make the groups"))
+        }
         (Some(by), size) => {
             let size = size.unwrap_or(GROUP_SIZE_DEFAULT);
             let hits = groups.saturating_mul(size);
@@ -81,7 +94,8 @@ pub(super) fn page(fields: &Fields<'_>, limits: &QueryLimits) -> Result<Option<u
 /// The next page of an earlier query.
 pub(super) fn cursor(fields: &Fields<'_>) -> Result<Option<Ask>, Fault> {
     let Some(text) = fields.str("cursor")? else { return Ok(None) };
-    if let Some(other) = fields.names().find(|name| !matches!(*name, "id" | "cursor") && fields.get(name).is_some())
+    if let Some(other) =
+        fields.names().find(|name| !matches!(*name, "id" | "cursor") && fields.get(name).is_some())
     {
         let message = format!("a cursor goes on with its query as it was asked: leave out \"{other}\"");
         return Err(invalid("cursor", message));
