@@ -77,11 +77,7 @@ fn show(args: &TailArgs, mut answer: Answer, text: &str) {
         return;
     }
     answer.points.truncate(args.limit);
-    if answer.points.is_empty() {
-        println!("no document matches");
-    } else {
-        println!("{}", render::answer_table(&answer, std::io::stdout().is_terminal()));
-    }
+    println!("{}", render::found(&answer, std::io::stdout().is_terminal()));
     println!("{}", render::reflects(&answer));
 }
 

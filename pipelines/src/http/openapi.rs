@@ -139,6 +139,7 @@ fn refusals() -> Map<String, Value> {
     let refusals = [
         ("400", "Something in the request is wrong: code, message and field say what."),
         ("401", "No key, or one that is not known."),
+        ("404", "The cursor is not known, or not any more."),
         ("408", "The body did not come in time."),
         ("413", "Too large."),
         ("500", "A model or the server failed."),

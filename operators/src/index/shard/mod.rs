@@ -9,19 +9,23 @@
 //! mark, wherever it is. So a document is visible in all its fields or in none, and nothing but marks ever changes in a
 //! frozen or sealed segment. At any time at most one visible version of a document exists, in one part.
 //!
-//! `apply` changes it, `find` reads it, `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
+//! `apply` changes it, `find` searches it, `list` and `groups` find documents in other ways, `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
 //! hands out what it holds at one time, and makes a shard of that again.
 
 mod apply;
 mod builds;
 mod cut;
 mod find;
+mod groups;
+mod list;
 mod passed;
 mod policy;
 mod upkeep;
 
 pub use builds::{BuildPool, Builder, Job};
 pub use cut::{PartCut, RestoredPart};
+pub use groups::{Finding, GroupHead, groups_of, heads};
+pub use list::{Found, Listing};
 pub use policy::HeadLimit;
 
 use std::collections::VecDeque;
