@@ -8,8 +8,9 @@ use freshet_schemas::{
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::GATEWAY;
-use crate::index::{Fetched, Hit, Probe, ShardChange, Time};
-use crate::plan::Plan;
+use crate::index::examples::Formula;
+use crate::index::{Fetched, Hit, Probe, ShardChange, Stored, Time};
+use crate::plan::{Plan, error_answer};
 
 /// Where a record was read: worker, partition, offset; or which query of a worker's gateway it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -159,6 +160,19 @@ pub struct PlannedQuery {
     pub plan: Plan,
 }
 
+impl PlannedQuery {
+    /// The answer to a query that cannot be answered.
+    pub fn refused(&self, fault: Fault) -> AnswerRecord {
+        AnswerRecord {
+            origin: self.origin,
+            headers: self.headers.clone(),
+            read_at_us: self.read_at_us,
+            answer: error_answer(&self.query.id, fault),
+            id: self.query.id.clone(),
+        }
+    }
+}
+
 /// A query with its time: the cut it sees.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AdmittedQuery {
@@ -177,6 +191,8 @@ pub enum Prepared {
     Probe(Probe),
     /// BM25 terms that still need the statistics at the query's time.
     Terms(SparseVector),
+    /// Made of what lies in the shards, or of other inputs.
+    Later,
 }
 
 /// An admitted query whose texts are vectors now.
@@ -246,15 +262,44 @@ pub enum Task {
     },
     /// Payload and chunk text of hits.
     Fetch(Vec<(String, u32)>),
+    /// The `k` best documents by their similarities to examples.
+    Examples {
+        /// Field number.
+        field: u16,
+        /// What to compare with, in the order of the formula.
+        probes: Vec<Probe>,
+        /// What becomes of the similarities.
+        formula: Formula,
+        /// Most hits.
+        k: usize,
+        /// Which documents may be found.
+        filter: Option<Filter>,
+        /// Candidates; `None`: all documents.
+        among: Option<Vec<String>>,
+    },
+    /// Vectors of documents, of all their chunks or of one.
+    Vectors {
+        /// Field number.
+        field: u16,
+        /// Ids, and the chunk if only its vector is wanted.
+        wanted: Vec<(String, Option<u32>)>,
+    },
 }
 
 /// What a shard says to a [`Task`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TaskReply {
-    /// To `Search` and `Score`.
+    /// To `Search`, `Score` and `Examples`.
     Hits(Vec<Hit>),
     /// To `Fetch`.
     Fetched(Vec<Fetched>),
+    /// To `Vectors`.
+    Vectors {
+        /// Field number.
+        field: u16,
+        /// Of those documents that live there.
+        stored: Vec<Stored>,
+    },
 }
 
 /// The reply to a [`ShardRequest`].

@@ -142,6 +142,7 @@ mod tests {
             legs: legs.iter().map(leg).collect(),
             fusion: None,
             rerank: None,
+            vectors: Default::default(),
         }
     }
 

@@ -40,6 +40,8 @@ pub enum FaultCode {
     ModelFailed,
     /// The answer could not be written, for example because it is too large.
     NotWritten,
+    /// No document has the id that a query names, or it has no vector in the field.
+    NotFound,
 }
 
 impl FaultCode {
@@ -63,6 +65,7 @@ impl FaultCode {
             Self::ConsistencyTimeout => "consistency_timeout",
             Self::ModelFailed => "model_failed",
             Self::NotWritten => "not_written",
+            Self::NotFound => "not_found",
         }
     }
 }

@@ -18,7 +18,7 @@ mod query;
 mod record;
 mod vector;
 
-pub use answer::{Answer, AsOf, Degraded, FusionScore, Leg, Point, RerankScore};
+pub use answer::{Answer, AsOf, Degraded, FusionScore, Leg, Point, PointVector, RerankScore};
 pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec, with_title};
 pub use fault::{Fault, FaultCode};
 pub use filter::{
@@ -26,8 +26,9 @@ pub use filter::{
     microseconds, values, words,
 };
 pub use query::{
-    Ask, Consistency, Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, PlanSpec, Query, QueryFault,
-    QueryLimits, RRF_K_DEFAULT, WithPayload, text_of,
+    Ask, Consistency, Discover, EXAMPLES_MAX, Example, Fusion, LIMIT_DEFAULT, MMR_CANDIDATES_MAX,
+    MMR_MULTI_CANDIDATES_MAX, Mmr, Node, NodeQuery, Params, PayloadPaths, PlanSpec, Query, QueryFault,
+    QueryLimits, RRF_K_DEFAULT, Recommend, Strategy, WithPayload, WithVectors, text_of,
 };
 pub use record::{Header, Headers, Offset, Partition, Record, dead_letter, headers};
 pub use vector::{SparseVector, VectorKind, VectorValue};

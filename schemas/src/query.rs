@@ -1,13 +1,19 @@
 //! A query record: bytes → checked query. Unknown fields are faults.
 //!
-//! `parse.rs` reads what stands at the top of a query, `node.rs` the nodes of its plan, `check.rs` compares a plan with
-//! the configured vector fields.
+//! `parse.rs` reads what stands at the top of a query, `node.rs` the nodes of its plan, `examples.rs` their queries by
+//! example, `select.rs` what hits carry; `check.rs` compares a plan with the configured vector fields.
 
 mod check;
+mod examples;
 mod node;
 mod parse;
+mod select;
 
 pub use check::PlanSpec;
+pub use examples::{
+    Discover, EXAMPLES_MAX, Example, MMR_CANDIDATES_MAX, MMR_MULTI_CANDIDATES_MAX, Mmr, Recommend, Strategy,
+};
+pub use select::PayloadPaths;
 
 use std::collections::BTreeMap;
 
@@ -64,6 +70,12 @@ pub struct Query {
     pub with_payload: WithPayload,
     /// Whether hits carry ranks and scores per stage; default true.
     pub explain: bool,
+    /// Hits that are passed over before the first one of the answer; with the limit at most `limit_max`.
+    pub offset: usize,
+    /// Hits that score less are left out of a text through a configured plan. A plan of its own has its own in its root.
+    pub score_threshold: Option<f64>,
+    /// Which vectors hits carry; default none.
+    pub with_vectors: WithVectors,
 }
 
 /// Why a query is refused.
@@ -107,6 +119,8 @@ pub struct Node {
     pub params: Params,
     /// Which documents the searches of this stage and of those below it may find.
     pub filter: Option<Filter>,
+    /// Hits of this stage score more than this; those of a fusion at least as much.
+    pub score_threshold: Option<f64>,
 }
 
 /// What a node searches for or does.
@@ -122,6 +136,14 @@ pub enum NodeQuery {
     Multi(Vec<Vec<f32>>),
     /// Fusion of the prefetches.
     Fusion(Fusion),
+    /// The vector of the document with this id.
+    Document(String),
+    /// More like some examples and less like others.
+    Recommend(Recommend),
+    /// Discovery, or the search for a context.
+    Discover(Discover),
+    /// A diverse choice of the nearest.
+    Mmr(Mmr),
 }
 
 /// How lists become one.
@@ -169,8 +191,20 @@ pub enum WithPayload {
     All,
     /// None.
     None,
-    /// Only these.
+    /// Only what lies under these paths.
     Include(Vec<String>),
-    /// All but these.
+    /// All but what lies under these paths.
     Exclude(Vec<String>),
+}
+
+/// Which vectors a hit carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WithVectors {
+    /// None.
+    #[default]
+    None,
+    /// Those of all fields but BM25's.
+    All,
+    /// Those of these fields.
+    Of(Vec<String>),
 }

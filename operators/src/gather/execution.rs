@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use freshet_schemas::{Degraded, Fusion, with_title};
 
+use super::diverse;
+use super::lookup::Known;
+use crate::embed::fields::VectorField;
 use crate::fuse::{self, Fused};
-use crate::index::{Fetched, Hit, by_rank};
+use crate::index::{Fetched, Hit, Probe, RowVector, Stored, by_rank};
 use crate::message::{ShardReply, ShardRequest, Task, TaskReply, Ticket};
 use crate::plan::{Plan, Stage, Work};
 use crate::stats::WeighedQuery;
@@ -63,12 +66,25 @@ struct Reranking {
 /// Constant of the fusion that orders the candidates of several lists (Cormack et al. 2009).
 const CANDIDATES_K: f64 = 60.0;
 
+/// What all queries of a pipeline are asked of.
+#[derive(Clone)]
+pub struct Corpus {
+    /// Shards that reply to every request.
+    pub shards: u32,
+    /// Field of the payload that is read before every chunk.
+    pub title: Option<Arc<str>>,
+    /// The vector fields, by number.
+    pub fields: Arc<[VectorField]>,
+}
+
 /// State of a query. Invariant: the lists of all stages of earlier rounds are there, cut to their limits.
 pub struct Execution {
     pub(super) query: WeighedQuery,
-    pub(super) shards: u32,
-    /// Field of the payload that is read before every chunk.
-    title: Option<Arc<str>>,
+    pub(super) corpus: Corpus,
+    /// What the documents hold that are looked up, while they are.
+    pub(super) known: Known,
+    /// What is searched with, one per input of the plan; there once all of it is known.
+    pub(super) probes: Vec<Probe>,
     /// Per stage its list, once known.
     pub(super) lists: Vec<Option<Vec<Ranked>>>,
     /// Hits of the current round, per stage, of the shards that have replied.
@@ -79,22 +95,26 @@ pub struct Execution {
     /// Shards that have replied in the current round.
     pub(super) replies: u32,
     pub(super) fetched: BTreeMap<String, Fetched>,
+    /// Vectors of candidates by stage, or of hits by field, and then by id.
+    pub(super) vectors: BTreeMap<u16, BTreeMap<String, RowVector>>,
 }
 
 impl Execution {
-    /// A query that has found nothing yet, over so many shards. `title`: the field that models read before every chunk.
-    pub fn new(query: WeighedQuery, shards: u32, title: Option<Arc<str>>) -> Self {
+    /// A query that has found nothing yet.
+    pub fn new(query: WeighedQuery, corpus: Corpus) -> Self {
         let lists = vec![None; query.admitted.planned.plan.stages.len()];
         Self {
             query,
-            shards,
-            title,
+            corpus,
+            known: Known::new(),
+            probes: Vec::new(),
             lists,
             arrived: BTreeMap::new(),
             rerankings: BTreeMap::new(),
             degraded: Vec::new(),
             replies: 0,
             fetched: BTreeMap::new(),
+            vectors: BTreeMap::new(),
         }
     }
 
@@ -122,7 +142,7 @@ impl Execution {
 
     pub(super) fn to_all(&self, tasks: Vec<(u16, Task)>) -> Vec<ShardRequest> {
         let ticket = self.query.admitted.planned.ticket;
-        (0..self.shards).map(|shard| ShardRequest { ticket, shard, tasks: tasks.clone() }).collect()
+        (0..self.corpus.shards).map(|shard| ShardRequest { ticket, shard, tasks: tasks.clone() }).collect()
     }
 
     /// What a reranking stage reads: what the stages before found, in their order.
@@ -150,11 +170,13 @@ impl Execution {
     }
 
     fn task(&self, number: u16, stage: &Stage) -> Option<Task> {
-        let probe = |input: u16| self.query.probes[usize::from(input)].clone();
+        let probe = |input: u16| self.probes[usize::from(input)].clone();
+        // What is left out may be among the best.
+        let k = |without: &Vec<String>| stage.limit.saturating_add(without.len());
         match stage.work {
-            Work::Search { field, input, params, ref filter } => {
+            Work::Search { field, input, params, ref filter, ref without } => {
                 let filter = filter.clone();
-                Some(Task::Search { field, probe: probe(input), k: stage.limit, params, filter })
+                Some(Task::Search { field, probe: probe(input), k: k(without), params, filter })
             }
             Work::Rescore { field, input } => {
                 Some(Task::Score { field, probe: probe(input), ids: self.candidates(stage) })
@@ -164,6 +186,16 @@ impl Execution {
                 Some(Task::Fetch(wanted.map(|hit| (hit.id.clone(), hit.chunk)).collect()))
             }
             Work::Fuse(_) => None,
+            Work::Examples { field, ref inputs, formula, ref filter, ref without } => {
+                let probes = inputs.iter().map(|&input| probe(input)).collect();
+                let among = (!stage.from.is_empty()).then(|| self.candidates(stage));
+                let filter = filter.clone();
+                Some(Task::Examples { field, probes, formula, k: k(without), filter, among })
+            }
+            Work::Diversify { field, .. } => {
+                let wanted = self.before(stage).into_iter().map(|hit| (hit.id, Some(hit.chunk)));
+                Some(Task::Vectors { field, wanted: wanted.collect() })
+            }
         }
     }
 
@@ -182,10 +214,11 @@ impl Execution {
 
     /// Takes the reply of one shard.
     pub fn absorb(&mut self, reply: ShardReply, round: usize) -> Absorbed {
-        let title = &self.title;
+        let title = self.corpus.title.clone();
         for (stage, reply) in reply.replies {
             match reply {
                 TaskReply::Hits(hits) => self.arrived.entry(stage).or_default().extend(hits),
+                TaskReply::Vectors { stored, .. } => self.keep_vectors(stage, stored),
                 TaskReply::Fetched(fetched) => {
                     let texts = &mut self.rerankings.entry(stage).or_default().texts;
                     texts.extend(fetched.into_iter().map(|of| (of.id.clone(), read(&of, title.as_deref()))));
@@ -193,7 +226,7 @@ impl Execution {
             }
         }
         self.replies += 1;
-        if self.replies < self.shards {
+        if self.replies < self.corpus.shards {
             return Absorbed::Waiting;
         }
         self.replies = 0;
@@ -248,25 +281,49 @@ impl Execution {
         }
     }
 
+    /// Keeps the vectors of one chunk each, of a stage or a field.
+    pub(super) fn keep_vectors(&mut self, place: u16, stored: Vec<Stored>) {
+        let vectors =
+            stored.into_iter().filter_map(|stored| Some((stored.id, stored.rows.into_iter().next()?)));
+        self.vectors.entry(place).or_default().extend(vectors);
+    }
+
     /// The global list of a stage whose hits have arrived, or whose sources are known.
     fn gathered(&mut self, number: usize) -> Vec<Ranked> {
         let place = u16::try_from(number).unwrap_or(u16::MAX);
+        let degraded = self.degraded.len();
         let arrived = match self.rerankings.remove(&place) {
             Some(reranking) => self.reordered(number, reranking),
             None => self.arrived.remove(&place).unwrap_or_default(),
         };
+        let vectors = self.vectors.remove(&place).unwrap_or_default();
         let stage = &self.plan().stages[number];
+        let plain = |hit: Hit| Ranked { hit, contributions: Vec::new() };
         let mut list: Vec<Ranked> = match &stage.work {
-            Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => {
+            Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } | Work::Examples { .. } => {
                 let mut hits = arrived;
+                hits.retain(|hit| !stage.leaves_out(&hit.id));
                 hits.sort_unstable_by(by_rank);
-                hits.into_iter().map(|hit| Ranked { hit, contributions: Vec::new() }).collect()
+                hits.into_iter().map(plain).collect()
             }
             Work::Fuse(fusion) => {
                 let legs: Vec<Vec<Hit>> = stage.from.iter().map(|&from| self.hits(from)).collect();
                 fuse::fuse(fusion, &legs).into_iter().map(Ranked::from).collect()
             }
+            Work::Diversify { field, diversity } => {
+                let spec = &self.corpus.fields[usize::from(*field)].spec;
+                let hits = diverse::choose(spec, self.before(stage), &vectors, *diversity, stage.limit);
+                hits.into_iter().map(plain).collect()
+            }
         };
+        // Scores of the stage before say nothing about the threshold of one that has failed.
+        if let (Some(threshold), true) = (stage.threshold, self.degraded.len() == degraded) {
+            let inclusive = matches!(stage.work, Work::Fuse(_));
+            list.retain(|ranked| match inclusive {
+                true => ranked.hit.score >= threshold,
+                false => ranked.hit.score > threshold,
+            });
+        }
         list.truncate(stage.limit);
         list
     }
@@ -290,10 +347,6 @@ impl Execution {
     pub(super) fn reranker_name(&self, stage: &Stage) -> &str {
         let Work::Rerank { reranker, .. } = stage.work else { return "" };
         self.plan().reranker_names.get(usize::from(reranker)).map_or("", String::as_str)
-    }
-
-    pub(super) fn root(&self) -> &[Ranked] {
-        self.lists.last().and_then(Option::as_deref).unwrap_or_default()
     }
 }
 

@@ -66,6 +66,7 @@ fn name(node: &Node) -> String {
                 false => format!("rrf, k = {k}, weights {}", weights.join(", ")),
             }
         }
+        (Some(NodeQuery::Mmr(mmr)), using) => format!("{using}, diversity {}", mmr.diversity),
         (_, using) if node.prefetch.is_empty() => using.to_owned(),
         (_, using) => format!("rerank by {using}"),
     }

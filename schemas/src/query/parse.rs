@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::node::{self, NOT_YET as NODE_NOT_YET};
-use super::{Ask, Consistency, Node, Query, QueryFault, QueryLimits, WithPayload};
+use super::select::is_selector;
+use super::{Ask, Consistency, Node, Query, QueryFault, QueryLimits, WithPayload, WithVectors};
 use crate::document::{too_large, value_bytes_max};
 use crate::identity::{id_in_value, identify, identify_by_key};
 use crate::json::{Fields, Object, describe, element, invalid, list, parse_object, quote};
@@ -15,7 +16,7 @@ use crate::{Fault, FaultCode, Offset, Partition, Record};
 const ID: &str = "id";
 
 /// Fields of a query.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     ID,
     "text",
     "plan",
@@ -32,6 +33,7 @@ const KNOWN: [&str; 16] = [
     "offset",
     "with_vector",
     "with_vectors",
+    "score_threshold",
 ];
 
 /// Fields of Qdrant's points/query and points/query/groups that stand at the top only and are not served yet.
@@ -62,14 +64,13 @@ impl Query {
         let fields = Fields::new(object, "");
         let not_yet: Vec<&str> = NODE_NOT_YET.iter().chain(&NOT_YET).copied().collect();
         fields.only(&KNOWN, &not_yet)?;
-        harmless(&fields, "offset", |value| value.as_u64() == Some(0))?;
         harmless(&fields, "standing", |value| value == &Value::Bool(false))?;
-        harmless(&fields, "with_vector", |value| value == &Value::Bool(false))?;
-        harmless(&fields, "with_vectors", |value| value == &Value::Bool(false))?;
         let ask = ask(&fields, limits)?;
-        let (limit, filter) = match &ask {
-            Ask::Plan(root) => (root.limit, None),
-            Ask::Text { .. } => (node::limit(&fields, limits)?, node::filter(&fields)?),
+        let (limit, filter, score_threshold) = match &ask {
+            Ask::Plan(root) => (root.limit, None, None),
+            Ask::Text { .. } => {
+                (node::limit(&fields, limits)?, node::filter(&fields)?, node::score_threshold(&fields)?)
+            }
         };
         Ok(Self {
             id,
@@ -79,6 +80,9 @@ impl Query {
             consistency: consistency(&fields)?,
             with_payload: with_payload(&fields)?,
             explain: fields.bool("explain")?.unwrap_or(true),
+            offset: offset(&fields, limit, limits)?,
+            score_threshold,
+            with_vectors: with_vectors(&fields)?,
         })
     }
 }
@@ -171,12 +175,12 @@ fn with_payload(fields: &Fields<'_>) -> Result<WithPayload, Fault> {
     match fields.get(FIELD) {
         None | Some(Value::Bool(true)) => Ok(WithPayload::All),
         Some(Value::Bool(false)) => Ok(WithPayload::None),
-        Some(Value::Array(items)) => names(items, FIELD).map(WithPayload::Include),
+        Some(Value::Array(items)) => paths(items, FIELD).map(WithPayload::Include),
         Some(value @ Value::Object(object)) => {
             let choice = Fields::of(value, FIELD)?;
             choice.only(&["include", "exclude"], &[])?;
             let list_of = |field: &str| match choice.get(field) {
-                Some(Value::Array(items)) => names(items, &choice.path(field)),
+                Some(Value::Array(items)) => paths(items, &choice.path(field)),
                 Some(other) => Err(choice.unlike(field, other, "an array of field names")),
                 None => Ok(Vec::new()),
             };
@@ -190,6 +194,55 @@ fn with_payload(fields: &Fields<'_>) -> Result<WithPayload, Fault> {
             }
         }
         Some(other) => Err(fields.unlike(FIELD, other, "true, false or an array of field names")),
+    }
+}
+
+/// Paths of payload fields.
+fn paths(items: &[Value], path: &str) -> Result<Vec<String>, Fault> {
+    let names = names(items, path)?;
+    match names.iter().position(|name| !is_selector(name)) {
+        None => Ok(names),
+        Some(index) => {
+            let message = format!(
+                "{} is not a path such as \"city\", \"address.city\", \"offers[].price\" or, in quotes, \
+                 \"\\\"a.b\\\"\"",
+                quote(&names[index])
+            );
+            Err(invalid(element(path, index), message))
+        }
+    }
+}
+
+/// Hits passed over: so many of them and of the answer's are found first.
+fn offset(fields: &Fields<'_>, limit: usize, limits: &QueryLimits) -> Result<usize, Fault> {
+    let Some(value) = fields.get("offset") else { return Ok(0) };
+    let Some(offset) = value.as_u64() else {
+        return Err(fields.unlike("offset", value, "an integer of at least 0"));
+    };
+    let max = limits.limit_max;
+    match usize::try_from(offset).ok().filter(|offset| offset.saturating_add(limit) <= max) {
+        Some(offset) => Ok(offset),
+        None => {
+            let message = format!("offset {offset} and limit {limit} are more than {max} together");
+            Err(invalid(fields.path("offset"), message))
+        }
+    }
+}
+
+/// Qdrant's HTTP API has `with_vector`, its clients `with_vectors`.
+fn with_vectors(fields: &Fields<'_>) -> Result<WithVectors, Fault> {
+    let read = |field: &str| match fields.get(field) {
+        None => Ok(None),
+        Some(Value::Bool(false)) => Ok(Some(WithVectors::None)),
+        Some(Value::Bool(true)) => Ok(Some(WithVectors::All)),
+        Some(Value::Array(items)) => names(items, field).map(|names| Some(WithVectors::Of(names))),
+        Some(other) => Err(fields.unlike(field, other, "true, false or an array of vector names")),
+    };
+    match (read("with_vector")?, read("with_vectors")?) {
+        (Some(one), Some(other)) if one != other => {
+            Err(invalid("with_vectors", "is not what \"with_vector\" says: give one of them"))
+        }
+        (one, other) => Ok(one.or(other).unwrap_or_default()),
     }
 }
 

@@ -9,19 +9,22 @@
 //! mark, wherever it is. So a document is visible in all its fields or in none, and nothing but marks ever changes in a
 //! frozen or sealed segment. At any time at most one visible version of a document exists, in one part.
 //!
-//! `apply` changes it, `find` reads it, `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
+//! `apply` changes it, `find` reads it (`examples` and `vectors`, too), `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
 //! hands out what it holds at one time, and makes a shard of that again.
 
 mod apply;
 mod builds;
 mod cut;
+mod examples;
 mod find;
 mod passed;
 mod policy;
 mod upkeep;
+mod vectors;
 
 pub use builds::{BuildPool, Builder, Job};
 pub use cut::{PartCut, RestoredPart};
+pub use examples::Examples;
 pub use policy::HeadLimit;
 
 use std::collections::VecDeque;
