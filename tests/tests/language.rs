@@ -89,7 +89,9 @@ fn queries_by_example_leave_the_examples_out() {
         };
         for using in ["bm25", "colbert", "dense"] {
             assert_eq!(text("sum_scores", using), "b", "{using}");
-            assert_eq!(text("average_vector", using), "b", "{using}");
+            // Of token vectors the negative ones are turned around, as in Qdrant: what is unlike them is near.
+            let expect = if using == "colbert" { "a" } else { "b" };
+            assert_eq!(text("average_vector", using), expect, "{using}");
         }
         // At the time of the query: a document that is gone is not there.
         bench.delete("c");
@@ -165,7 +167,9 @@ fn thresholds_and_offsets_cut_both_ends() {
     let all = hits(&asker.ask(json!({"text": "harbour invoice"})));
     let second = all[1].1;
     let best = asker.ask(json!({"text": "harbour invoice", "score_threshold": second}));
-    assert_eq!(hits(&best), all[..2]);
+    let as_good: Vec<_> = all.iter().filter(|(_, score)| *score >= second).cloned().collect();
+    assert!(as_good.len() < all.len());
+    assert_eq!(hits(&best), as_good);
     assert_eq!(hits(&asker.ask(json!({"text": "harbour invoice", "offset": 1, "limit": 1}))), all[1..2]);
     bench.finish();
 }

@@ -90,3 +90,95 @@ impl<'a> Pending<'a> {
         if found.is_nan() { f64::MIN } else { found.clamp(f64::MIN, f64::MAX) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use freshet_schemas::{SparseVector, VectorKind};
+
+    use super::*;
+    use crate::index::{Scoring, TokenCoding, TokenMatrix};
+
+    fn spec(kind: VectorKind, metric: Metric) -> FieldSpec {
+        let (name, factory) = ("v".to_owned(), "Flat".to_owned());
+        FieldSpec { name, kind, size: 2, scoring: Scoring::Dot, metric, factory, coding: TokenCoding::Int8 }
+    }
+
+    /// What is chosen of candidates with these scores and vectors.
+    fn chosen(spec: &FieldSpec, of: &[(&str, f64, RowVector)], diversity: f64, limit: usize) -> String {
+        let hit =
+            |(id, score, _): &(&str, f64, RowVector)| Hit { id: (*id).to_owned(), chunk: 0, score: *score };
+        let vectors = of.iter().map(|(id, _, vector)| ((*id).to_owned(), vector.clone())).collect();
+        let found = choose(spec, of.iter().map(hit).collect(), &vectors, diversity, limit);
+        assert!(found.iter().all(|found| of.iter().any(|of| hit(of) == *found)), "hits keep their scores");
+        found.into_iter().map(|hit| hit.id).collect()
+    }
+
+    fn dense(vector: [f32; 2]) -> RowVector {
+        RowVector::Dense(vector.to_vec())
+    }
+
+    #[test]
+    fn relevance_and_diversity_are_weighed() {
+        let spec = spec(VectorKind::Dense, Metric::Dot);
+        let of =
+            [("b", 0.9, dense([1.0, 0.0])), ("a", 0.8, dense([1.0, 0.0])), ("c", 0.1, dense([0.0, 1.0]))];
+        assert_eq!(chosen(&spec, &of, 0.0, 3), "bac");
+        assert_eq!(chosen(&spec, &of, 0.5, 3), "bca");
+        assert_eq!(chosen(&spec, &of, 0.5, 2), "bc");
+        assert_eq!(chosen(&spec, &of, 1.0, 9), "bca");
+        assert_eq!(chosen(&spec, &of, 0.5, 0), "");
+        assert_eq!(chosen(&spec, &[], 0.5, 3), "");
+    }
+
+    #[test]
+    fn ties_go_to_the_smaller_id() {
+        let spec = spec(VectorKind::Dense, Metric::Dot);
+        let one = |id| (id, 0.5, dense([1.0, 0.0]));
+        for of in [[one("c"), one("a"), one("b")], [one("b"), one("c"), one("a")]] {
+            for diversity in [0.0, 0.5, 1.0] {
+                assert_eq!(chosen(&spec, &of, diversity, 3), "abc");
+            }
+        }
+        // The less relevant one has the smaller id, and as good a value.
+        let of =
+            [("z", 1.0, dense([1.0, 0.0])), ("y", 0.5, dense([0.5, 0.0])), ("x", 0.25, dense([0.25, 0.0]))];
+        assert_eq!(chosen(&spec, &of, 0.5, 3), "zxy");
+    }
+
+    #[test]
+    fn each_kind_has_its_similarity() {
+        let euclid = spec(VectorKind::Dense, Metric::Euclid);
+        let of =
+            [("a", -1.0, dense([1.0, 0.0])), ("b", -1.5, dense([1.5, 0.0])), ("c", -2.0, dense([0.0, 2.0]))];
+        assert_eq!(chosen(&euclid, &of, 0.2, 3), "abc");
+        assert_eq!(chosen(&euclid, &of, 0.5, 3), "acb", "−4/2 + 5/2 against −2.25/2 + 0.25/2");
+        let term = |indices: &[u64], values: &[f32]| {
+            RowVector::Sparse(SparseVector { indices: indices.to_vec(), values: values.to_vec() })
+        };
+        let of = [
+            ("a", 2.0, term(&[1], &[2.0])),
+            ("b", 2.0, term(&[1, 2], &[2.0, 1.0])),
+            ("c", 1.0, term(&[9], &[1.0])),
+        ];
+        assert_eq!(chosen(&spec(VectorKind::Sparse, Metric::Dot), &of, 0.5, 2), "ac");
+        let tokens = |codes: &[i8]| {
+            let scales = vec![1.0; codes.len() / 2];
+            RowVector::Multi(TokenMatrix { dim: 2, codes: codes.to_vec(), scales })
+        };
+        let of = [
+            ("a", 2.0, tokens(&[1, 0, 0, 1])),
+            ("b", 2.0, tokens(&[1, 0, 0, 1])),
+            ("c", 1.0, tokens(&[-1, 0])),
+        ];
+        assert_eq!(chosen(&spec(VectorKind::Multi, Metric::Dot), &of, 0.5, 2), "ac");
+        assert_eq!(chosen(&spec(VectorKind::Multi, Metric::Dot), &of, 0.0, 2), "ab");
+    }
+
+    #[test]
+    fn candidates_without_a_vector_stay_out() {
+        let spec = spec(VectorKind::Dense, Metric::Dot);
+        let hit = |id: &str| Hit { id: id.to_owned(), chunk: 0, score: 1.0 };
+        let vectors = [("b".to_owned(), dense([1.0, 0.0]))].into();
+        assert_eq!(choose(&spec, vec![hit("a"), hit("b")], &vectors, 0.5, 5), [hit("b")]);
+    }
+}
