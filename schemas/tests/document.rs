@@ -175,7 +175,7 @@ fn text_is_needed_unless_all_that_is_made_from_it_is_there() {
     let all = r#"{"vectors": {"dense": [1, 2, 3], "colbert": [[1, 0]],
                  "bm25": {"indices": [], "values": []}}}"#;
     assert_eq!(put(Some("k"), all).text, "");
-    let image = VectorSpec { kind: VectorKind::Dense, size: Some(2), from_text: false };
+    let image = VectorSpec { kind: VectorKind::Dense, size: Some(2), from_text: false, terms: false };
     let spec = DocumentSpec { vectors: BTreeMap::from([("image".to_owned(), image)]), ..spec() };
     assert!(DocumentChange::parse(&record(Some("k"), Some("{}")), &spec).is_ok());
 }
