@@ -54,7 +54,11 @@ pub struct QueryLimits {
 
 /// The text of a query's JSON: its own, else the first one that stands in it, in plan order.
 pub fn text_of(query: &serde_json::Value) -> Option<&str> {
-    let own = query["text"].as_str().or_else(|| query["query"]["text"].as_str());
+    fn text(of: &serde_json::Value) -> Option<&str> {
+        of.as_str().or_else(|| of["text"].as_str())
+    }
+    let asked = &query["query"];
+    let own = query["text"].as_str().or_else(|| text(asked)).or_else(|| text(&asked["nearest"]));
     let prefetch = &query["prefetch"];
     own.or_else(|| match prefetch.as_array() {
         Some(stages) => stages.iter().find_map(text_of),
@@ -107,6 +111,7 @@ pub struct QueryFault {
 
 /// Plain text through a configured plan, or a plan of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "a query has one")]
 pub enum Ask {
     /// `{"text": …, "plan": …}`: the named plan, or `default`.
     Text {

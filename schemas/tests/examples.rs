@@ -283,3 +283,17 @@ fn thresholds_offsets_and_vectors_are_read() {
             .to_owned())
     );
 }
+
+#[test]
+fn the_text_of_a_query_is_found_where_it_stands() {
+    for (query, text) in [
+        (json!({"query": {"text": "a"}, "using": "v"}), Some("a")),
+        (json!({"query": "a", "using": "v"}), Some("a")),
+        (json!({"query": {"nearest": "a", "mmr": {}}, "using": "v"}), Some("a")),
+        (json!({"prefetch": {"query": {"nearest": {"text": "a"}}}, "query": {"fusion": "rrf"}}), Some("a")),
+        (json!({"query": {"nearest": {"id": "a"}}, "using": "v"}), None),
+        (json!({"query": 17, "using": "v"}), None),
+    ] {
+        assert_eq!(freshet_schemas::text_of(&query), text, "{query}");
+    }
+}

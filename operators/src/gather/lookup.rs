@@ -53,12 +53,12 @@ impl Execution {
     /// The answer that names the document which is not there, or has no vector.
     pub fn resolve(&mut self) -> Result<(), AnswerRecord> {
         let known = std::mem::take(&mut self.known);
-        let inputs = self.query.admitted.planned.plan.inputs.iter().zip(&self.query.probes);
-        let mut probes: Vec<Probe> = Vec::with_capacity(self.query.probes.len());
-        for (input, probe) in inputs {
+        let given = std::mem::take(&mut self.query.probes);
+        let mut probes: Vec<Probe> = Vec::with_capacity(given.len());
+        for (input, probe) in self.query.admitted.planned.plan.inputs.iter().zip(given) {
             let field = &self.corpus.fields[usize::from(input.field)];
             let made = match (&input.value, probe) {
-                (_, Some(probe)) => Ok(probe.clone()),
+                (_, Some(probe)) => Ok(probe),
                 (InputValue::Document(id), None) => {
                     of_document(field, id, known.get(&(input.field, id.clone())).map(Vec::as_slice))
                 }

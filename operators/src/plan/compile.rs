@@ -379,7 +379,17 @@ impl Compiler<'_> {
     fn text(&self, query: Option<&NodeQuery>) -> String {
         match query {
             Some(NodeQuery::Text(text)) => text.clone(),
-            _ => self.text.unwrap_or_default().to_owned(),
+            Some(
+                NodeQuery::Dense(_)
+                | NodeQuery::Sparse(_)
+                | NodeQuery::Multi(_)
+                | NodeQuery::Fusion(_)
+                | NodeQuery::Document(_)
+                | NodeQuery::Recommend(_)
+                | NodeQuery::Discover(_)
+                | NodeQuery::Mmr(_),
+            )
+            | None => self.text.unwrap_or_default().to_owned(),
         }
     }
 
@@ -406,7 +416,10 @@ impl Compiler<'_> {
             Some(NodeQuery::Multi(vectors)) => InputValue::Vector(VectorValue::Multi(vectors.clone())),
             Some(NodeQuery::Document(id)) => InputValue::Document(id.clone()),
             Some(NodeQuery::Recommend(recommend)) => self.average(field, recommend),
-            query => InputValue::Text(self.text(query)),
+            query @ (Some(
+                NodeQuery::Text(_) | NodeQuery::Fusion(_) | NodeQuery::Discover(_) | NodeQuery::Mmr(_),
+            )
+            | None) => InputValue::Text(self.text(query)),
         };
         if matches!(value, InputValue::Text(_)) && !spec.from_text {
             let kind = match spec.kind {

@@ -86,7 +86,11 @@ fn leaves_search_by_the_filters_of_all_stages_above() {
         let plan = plans(root.clone()).compile(asked).unwrap();
         let filter = |stage: &Stage| match &stage.work {
             Work::Search { filter, .. } => Some(filter.clone()),
-            _ => None,
+            Work::Rescore { .. }
+            | Work::Rerank { .. }
+            | Work::Fuse(_)
+            | Work::Examples { .. }
+            | Work::Diversify { .. } => None,
         };
         plan.stages.iter().filter_map(filter).collect()
     };
@@ -142,7 +146,7 @@ fn compile(root: Node, change: impl Fn(&mut Query)) -> Result<Plan, Fault> {
 fn left_out(plan: &Plan) -> Vec<String> {
     let out = |stage: &Stage| match &stage.work {
         Work::Search { without, .. } | Work::Examples { without, .. } => Some(without.concat()),
-        _ => None,
+        Work::Rescore { .. } | Work::Rerank { .. } | Work::Fuse(_) | Work::Diversify { .. } => None,
     };
     plan.stages.iter().filter_map(out).collect()
 }

@@ -111,22 +111,21 @@ impl From<Example> for NodeQuery {
 /// The id that a string or an integer stands for; `None` for anything else.
 fn id_of(value: &Value) -> Option<String> {
     match value {
-        Value::String(id) if !id.is_empty() => Some(id.clone()),
-        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
-        _ => None,
+        Value::String(id) => Some(id.clone()).filter(|id| !id.is_empty()),
+        Value::Number(number) => (number.is_i64() || number.is_u64()).then(|| number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
 impl Reader<'_> {
     /// `{"id": …}`, or an integer.
     pub(super) fn document(self, value: &Value, path: &str) -> Result<Example, Fault> {
-        let (id, path) = match value {
-            Value::Object(_) => {
-                let fields = Fields::of(value, path)?;
-                fields.only(&["id"], &[])?;
-                (fields.get("id").unwrap_or(&Value::Null), fields.path("id"))
-            }
-            _ => (value, path.to_owned()),
+        let (id, path) = if value.is_object() {
+            let fields = Fields::of(value, path)?;
+            fields.only(&["id"], &[])?;
+            (fields.get("id").unwrap_or(&Value::Null), fields.path("id"))
+        } else {
+            (value, path.to_owned())
         };
         let Some(id) = id_of(id) else {
             let message = format!("{} is not an id: a string that is not empty, or an integer", describe(id));

@@ -59,7 +59,7 @@ impl Shard {
                 best.extend(documents(number, of_field, hits));
             }
             // A document whose rows lie in two blocks is there twice.
-            best.sort_by(|a, b| (a.part, a.version, a.row).cmp(&(b.part, b.version, b.row)));
+            best.sort_by_key(|candidate| (candidate.part, candidate.version, candidate.row));
             best.dedup_by(|next, first| {
                 let same = (next.part, next.version) == (first.part, first.version);
                 if same && next.score > first.score {
