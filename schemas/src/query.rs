@@ -147,7 +147,7 @@ pub enum NodeQuery {
     /// Documents by a value of their payload.
     OrderBy(OrderBy),
     /// New scores of what the prefetches found.
-    Formula(Formula),
+    Formula(Box<Formula>),
 }
 
 /// How lists become one.

@@ -208,7 +208,7 @@ impl Compiler<'_> {
             Some(NodeQuery::OrderBy(order)) => {
                 Work::List { listing: Listing::Value(order.clone()), filter, each_value: false }
             }
-            Some(NodeQuery::Formula(formula)) => Work::Formula(formula.clone()),
+            Some(NodeQuery::Formula(formula)) => Work::Formula((**formula).clone()),
             query => match self.reranker(node) {
                 Some((reranker, documents_max)) => {
                     Work::Rerank { reranker, text: self.text(query.as_ref()), documents_max }
@@ -394,7 +394,13 @@ mod tests {
             let plan = plans(root.clone()).compile(asked).unwrap();
             let filter = |stage: &Stage| match &stage.work {
                 Work::Search { filter, .. } => Some(filter.clone()),
-                _ => None,
+                Work::Rescore { .. }
+                | Work::Rerank { .. }
+                | Work::Fuse(_)
+                | Work::List { .. }
+                | Work::Count { .. }
+                | Work::Formula(_)
+                | Work::Group { .. } => None,
             };
             plan.stages.iter().filter_map(filter).collect()
         };
