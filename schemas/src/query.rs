@@ -166,7 +166,7 @@ pub enum NodeQuery {
     /// Documents by a value of their payload.
     OrderBy(OrderBy),
     /// New scores of what the prefetches found.
-    Formula(Formula),
+    Formula(Box<Formula>),
     /// The vector of the document with this id.
     Document(String),
     /// More like some examples and less like others.

@@ -307,7 +307,7 @@ impl Compiler<'_> {
             Some(NodeQuery::OrderBy(order)) => {
                 Work::List { listing: Listing::Value(order.clone()), filter: site.filter, each_value: false }
             }
-            Some(NodeQuery::Formula(formula)) => Work::Formula(formula.clone()),
+            Some(NodeQuery::Formula(formula)) => Work::Formula((**formula).clone()),
             Some(NodeQuery::Mmr(mmr)) => return self.diverse(node, mmr, site),
             Some(NodeQuery::Recommend(recommend)) if recommend.strategy != Strategy::AverageVector => {
                 self.recommend(node, recommend, &site)?
@@ -384,6 +384,9 @@ impl Compiler<'_> {
                 | NodeQuery::Sparse(_)
                 | NodeQuery::Multi(_)
                 | NodeQuery::Fusion(_)
+                | NodeQuery::List(_)
+                | NodeQuery::OrderBy(_)
+                | NodeQuery::Formula(_)
                 | NodeQuery::Document(_)
                 | NodeQuery::Recommend(_)
                 | NodeQuery::Discover(_)
@@ -417,7 +420,13 @@ impl Compiler<'_> {
             Some(NodeQuery::Document(id)) => InputValue::Document(id.clone()),
             Some(NodeQuery::Recommend(recommend)) => self.average(field, recommend),
             query @ (Some(
-                NodeQuery::Text(_) | NodeQuery::Fusion(_) | NodeQuery::Discover(_) | NodeQuery::Mmr(_),
+                NodeQuery::Text(_)
+                | NodeQuery::Fusion(_)
+                | NodeQuery::List(_)
+                | NodeQuery::OrderBy(_)
+                | NodeQuery::Formula(_)
+                | NodeQuery::Discover(_)
+                | NodeQuery::Mmr(_),
             )
             | None) => InputValue::Text(self.text(query)),
         };

@@ -90,7 +90,11 @@ fn leaves_search_by_the_filters_of_all_stages_above() {
             | Work::Rerank { .. }
             | Work::Fuse(_)
             | Work::Examples { .. }
-            | Work::Diversify { .. } => None,
+            | Work::Diversify { .. }
+            | Work::List { .. }
+            | Work::Count { .. }
+            | Work::Formula(_)
+            | Work::Group { .. } => None,
         };
         plan.stages.iter().filter_map(filter).collect()
     };
@@ -146,7 +150,14 @@ fn compile(root: Node, change: impl Fn(&mut Query)) -> Result<Plan, Fault> {
 fn left_out(plan: &Plan) -> Vec<String> {
     let out = |stage: &Stage| match &stage.work {
         Work::Search { without, .. } | Work::Examples { without, .. } => Some(without.concat()),
-        Work::Rescore { .. } | Work::Rerank { .. } | Work::Fuse(_) | Work::Diversify { .. } => None,
+        Work::Rescore { .. }
+        | Work::Rerank { .. }
+        | Work::Fuse(_)
+        | Work::Diversify { .. }
+        | Work::List { .. }
+        | Work::Count { .. }
+        | Work::Formula(_)
+        | Work::Group { .. } => None,
     };
     plan.stages.iter().filter_map(out).collect()
 }

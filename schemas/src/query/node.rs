@@ -127,7 +127,7 @@ impl Reader<'_> {
             let formula = Formula::of(&fields)?;
             let message = "a formula needs \"prefetch\": the hits that it scores";
             return if prefetches > 0 {
-                Ok(NodeQuery::Formula(formula))
+                Ok(NodeQuery::Formula(Box::new(formula)))
             } else {
                 Err(invalid(path, message))
             };
