@@ -42,7 +42,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use self::metrics::HttpMetrics;
+pub(crate) use self::metrics::HttpMetrics;
 use self::refusal::Refusal;
 use self::writer::DocumentWriter;
 use crate::setup::Setup;
