@@ -169,7 +169,7 @@ fn kind(schema: &Value) -> String {
         Value::Array(several) => {
             several.iter().filter_map(Value::as_str).filter(|one| *one != "null").collect()
         }
-        _ => vec![],
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => vec![],
     };
     match types.as_slice() {
         ["array"] if schema["items"].is_object() => format!("array of {}", kind(&schema["items"])),
