@@ -19,7 +19,8 @@ fn the_tutorial_works_as_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_freshet")).parent().unwrap();
     let path = std::env::join_paths(
-        std::iter::once(binary.to_path_buf()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        std::iter::once(binary.to_path_buf())
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
     let output = Command::new("timeout")
         .args(["300", "bash", "-euo", "pipefail", "-c", &script])

@@ -3,6 +3,7 @@
 
 mod book;
 mod dist;
+mod formats;
 mod load;
 mod place;
 mod tools;

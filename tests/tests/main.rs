@@ -17,6 +17,7 @@ mod http;
 mod http_figures;
 mod kafka;
 mod language;
+mod layout;
 mod lists;
 mod models;
 mod oracle;
