@@ -1,6 +1,7 @@
 //! The pipelines of Freshet: the dataflow from topic to topic, and what the command line does with it.
 
 pub mod ask;
+pub mod collections;
 pub mod dataflow;
 mod delivery;
 pub mod eval;

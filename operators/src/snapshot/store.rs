@@ -236,6 +236,22 @@ impl Store {
         }
     }
 
+    /// Removes all that the store holds; it goes on being a store.
+    ///
+    /// # Errors
+    /// The store refusing.
+    pub fn remove_all(&self) -> Result<(), SnapshotError> {
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            for path in self.files(&folder)? {
+                self.delete(&path)?;
+            }
+            let below = |name: String| if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            folders.extend(self.folders(&folder)?.into_iter().map(below));
+        }
+        Ok(())
+    }
+
     /// Removes what processes that were killed have begun to write into a folder, in a local store: nobody else sees it.
     ///
     /// # Errors

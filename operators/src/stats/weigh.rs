@@ -121,9 +121,10 @@ fn bm25_probe(field: u16, terms: &SparseVector, value: impl Fn(Statistic) -> i64
     let documents = value(Statistic::Documents(field));
     let length_mean =
         if documents > 0 { value(Statistic::Length(field)) as f64 / documents as f64 } else { 0.0 };
+    // Without saturation the formula is that of Qdrant's modifier.
     let k1 = match scoring {
         Scoring::Bm25 { k1, .. } => k1,
-        Scoring::Dot => 0.0,
+        Scoring::Dot | Scoring::Idf => 0.0,
     };
     // A term that no document holds finds nothing.
     let weights = terms.iter().filter_map(|(term, count)| {

@@ -11,14 +11,6 @@ use serde_json::json;
 
 use super::App;
 use super::refusal::{Refusal, json_response};
-use crate::status::Phase;
-
-impl App {
-    /// Where the run stands, a wish to end counted.
-    pub(super) fn phase(&self) -> Phase {
-        if self.control.running() { self.setup.status.phase() } else { Phase::Ending }
-    }
-}
 
 /// `GET /healthz`: the process lives.
 pub(super) async fn live() -> Response {
@@ -27,7 +19,13 @@ pub(super) async fn live() -> Response {
 
 /// `GET /readyz`: queries are answered; 503 with the reason where they are not.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.phase().obstacle() {
+    let starting = app.collections.iter().flat_map(|list| list.all()).find_map(|collection| {
+        // One that has failed says so itself; the others go on.
+        let running = collection.pipe.control.running();
+        let why = collection.pipe.phase().obstacle().filter(|_| running);
+        why.map(|why| format!("collection \"{}\": {why}", collection.name))
+    });
+    match app.pipe.phase().obstacle().map(str::to_owned).or(starting) {
         None => json_response(StatusCode::OK, r#"{"status":"ready"}"#),
         Some(why) => json_response(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -38,8 +36,8 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /metrics`: in Prometheus' text format.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    if let Some(gateway) = &app.setup.gateway {
-        app.setup.metrics.gateway_queue.set(i64::try_from(gateway.waiting()).unwrap_or(i64::MAX));
+    if let Some(gateway) = &app.pipe.setup.gateway {
+        app.pipe.setup.metrics.gateway_queue.set(i64::try_from(gateway.waiting()).unwrap_or(i64::MAX));
     }
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
@@ -54,11 +52,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
 
 /// `GET /api/status`: what is indexed, and what can be asked.
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
-    let config = &app.setup.config;
-    let indexed = app.setup.status.watch_indexed();
+    let config = &app.pipe.setup.config;
+    let indexed = app.pipe.setup.status.watch_indexed();
     let as_of: AsOf = indexed.borrow().iter().map(|(partition, next)| (*partition, next - 1)).collect();
-    let phase = app.phase();
-    let metrics = &app.setup.metrics;
+    let phase = app.pipe.phase();
+    let metrics = &app.pipe.setup.metrics;
     let body = json!({
         "pipeline": config.pipeline.name,
         "ready": phase.obstacle().is_none(),
