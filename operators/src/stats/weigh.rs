@@ -158,3 +158,26 @@ fn ask<'scope>(
     });
     (queries, asks)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_modifier_is_the_rarity_alone() {
+        let terms = SparseVector { indices: vec![3, 5, 9], values: vec![2.0, -0.5, 1.0] };
+        // 10 documents; term 3 is in 4 of them, 5 in 1, 9 in none.
+        let value = |statistic| match statistic {
+            Statistic::Documents(_) => 10,
+            Statistic::Length(_) => 0,
+            Statistic::Term(_, 3) => 4,
+            Statistic::Term(_, 5) => 1,
+            Statistic::Term(..) => 0,
+        };
+        let Probe::Sparse { terms, length_mean } = bm25_probe(0, &terms, value, Scoring::Idf) else {
+            panic!("not sparse");
+        };
+        let idf = |df: f64| ((10.0 - df + 0.5) / (df + 0.5) + 1.0).ln();
+        assert_eq!((terms, length_mean), (vec![(3, 2.0 * idf(4.0)), (5, -0.5 * idf(1.0))], 0.0));
+    }
+}

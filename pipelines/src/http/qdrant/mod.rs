@@ -15,6 +15,7 @@ mod ids;
 mod points;
 mod query;
 mod read;
+mod routes;
 mod service;
 mod vectors;
 
@@ -28,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 
 pub(super) use self::envelope::Problem;
+pub(super) use self::routes::{ROUTES, operation};
 pub(super) use self::service::root;
 use super::{App, guard};
 use crate::collections::{Collection, Collections};
