@@ -117,7 +117,9 @@ impl Collections {
         let state = State { entries, running: BTreeMap::new() };
         let (changes, state) = (Mutex::default(), Mutex::new(state));
         let collections = Self { base, topic, open, log, inference, changes, state };
-        for (name, entry) in collections.lock().entries.clone() {
+        // Not under the lock, which is taken below.
+        let entries = collections.lock().entries.clone();
+        for (name, entry) in entries {
             if let Entry::Collection(made) = entry {
                 let schema = Schema::parse(&made.collection).map_err(CollectionError::Wrong)?;
                 let running = collections.start(&name, schema, &made)?;
