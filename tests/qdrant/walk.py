@@ -4,8 +4,11 @@ walk.py URL            makes collections, fills and asks them
 walk.py URL again      after a restart: all of it is there
 """
 
+import json
 import sys
+import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
@@ -72,6 +75,45 @@ def plain(client):
     assert client.retrieve("plain", ids=[1], with_vectors=True)[0].vector == [1, 0, 0, 0]
     refused(404, "No point with id 77 found", lambda: client.set_payload(
         "plain", payload={"a": 1}, points=[77], wait=True))
+
+
+def together(client):
+    """Changes of parts of one point at once: none is lost."""
+    client.upsert("plain", points=[models.PointStruct(id=50, vector=[0, 0, 0, 1], payload={})], wait=True)
+    with ThreadPoolExecutor(8) as pool:
+        work = [
+            pool.submit(client.set_payload, "plain", {f"key {n}": n}, points=[50], wait=n % 2 == 0)
+            for n in range(24)
+        ]
+        for one in work:
+            one.result()
+    client.set_payload("plain", {"last": True}, points=[50], wait=True)
+    payload = client.retrieve("plain", ids=[50])[0].payload
+    assert payload == {**{f"key {n}": n for n in range(24)}, "last": True}, payload
+    client.delete("plain", points_selector=[50], wait=True)
+
+
+def older(url):
+    """Routes that older clients use."""
+
+    def post(path, body):
+        request = urllib.request.Request(
+            f"{url}/collections/plain/points/{path}",
+            data=json.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+        answer = json.load(urllib.request.urlopen(request))
+        assert answer["status"] == "ok" and answer["time"] >= 0, answer
+        return answer["result"]
+
+    found = post("search", {"vector": [1, 0, 0, 0], "limit": 2, "with_payload": True})
+    assert [point["id"] for point in found] == [1, 3], found
+    found = post("search/batch", {"searches": [{"vector": [0, 0, 1, 0], "limit": 1}]})
+    assert [point["id"] for point in found[0]] == [2], found
+    found = post("recommend", {"positive": [1], "limit": 1})
+    assert [point["id"] for point in found] == [3], found
+    one = json.load(urllib.request.urlopen(f"{url}/collections/plain/points/3"))
+    assert one["result"]["payload"] == {"n": 3}, one
 
 
 def hybrid(client):
@@ -156,6 +198,8 @@ def own(client):
         id=7, vector={"given": [1, 0, 0, 0]}, payload={"text": "a berth", "stars": 4})], wait=True)
     found = client.query_points("test", query=models.Document(text="berth", model="bm25"), using="bm25")
     assert ids(found) == [7] and found.points[0].payload["stars"] == 4, found
+    assert client.retrieve("test", ids=[7])[0].payload["stars"] == 4
+    refused(400, "whole points", lambda: client.set_payload("test", payload={"a": 1}, points=[7], wait=True))
     refused(400, "cannot be deleted", lambda: client.delete_collection("test"))
 
 
@@ -165,6 +209,8 @@ def main(url, again):
         plain(client)
         hybrid(client)
         client.create_payload_index("hybrid", "even", models.PayloadSchemaType.BOOL)
+        together(client)
+        older(url)
         aliases(client)
         own(client)
     ask_hybrid(client)

@@ -20,6 +20,8 @@ use crate::http::refusal::Refusal;
 
 /// Points of a scroll that names no limit, as in Qdrant.
 const SCROLL_LIMIT: u64 = 10;
+/// Points that are read at once where many are: their vectors may be long.
+const PAGE: usize = 500;
 /// Most queries of a batch, and those of one that are under way at once.
 const BATCH_MAX: usize = 1000;
 const BATCH_AT_ONCE: usize = 16;
@@ -150,18 +152,17 @@ pub(super) async fn scroll(State(app): Shared, Path(name): Path<String>, body: B
         if let Some(filter) = given("filter") {
             asked.insert("filter".to_owned(), query::filter(&collection, filter)?);
         }
-        // One more tells whether there is a next page, and where it begins.
-        asked.insert("limit".to_owned(), json!(if ordered { limit } else { limit.saturating_add(1) }));
+        // One more tells whether there is a next page, and where it begins. A page may be shorter than asked for.
+        let limit_max = collection.pipe.setup.config.queries.limits.limit_max;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min((limit_max - usize::from(!ordered)).max(1));
+        asked.insert("limit".to_owned(), json!(limit + usize::from(!ordered)));
         query::carried(&collection, &body, true, &mut asked)?;
         let mut found = hits(ask(&collection, &asked.into()).await?);
-        let next = match usize::try_from(limit).ok().filter(|limit| !ordered && found.len() > *limit) {
-            Some(limit) => {
-                let next = found[limit]["id"].as_str().map(ids::from_text);
-                found.truncate(limit);
-                next
-            }
+        let next = match found.get(limit).filter(|_| !ordered) {
+            Some(next) => next["id"].as_str().map(ids::from_text),
             None => None,
         };
+        found.truncate(limit);
         let points: Vec<Value> = found.into_iter().map(|point| record(&collection, point)).collect();
         Ok(json!({"points": points, "next_page_offset": next}))
     })
@@ -194,8 +195,7 @@ pub(super) async fn by_id(
     consistency: &str,
 ) -> Result<BTreeMap<String, Value>, Problem> {
     let mut found = BTreeMap::new();
-    let limit_max = collection.pipe.setup.config.queries.limits.limit_max;
-    for some in wanted.chunks(limit_max) {
+    for some in wanted.chunks(page_size(collection)) {
         let mut asked = json!({
             "query": {"list": {}}, "filter": {"must": [{"has_id": some}]}, "limit": some.len(),
             "consistency": consistency,
@@ -218,7 +218,7 @@ pub(super) async fn by_filter(
     filter: &Value,
     body: &Value,
 ) -> Result<Vec<Value>, Problem> {
-    let limit = collection.pipe.setup.config.queries.limits.limit_max;
+    let limit = page_size(collection);
     let filter = query::filter(collection, filter)?;
     let mut found: Vec<Value> = Vec::new();
     let mut from = Value::Null;
@@ -240,6 +240,11 @@ pub(super) async fn by_filter(
             None => return Ok(found),
         }
     }
+}
+
+/// How many points are read at once: two at least, for each page begins with the last point of the one before.
+fn page_size(collection: &Collection) -> usize {
+    PAGE.min(collection.pipe.setup.config.queries.limits.limit_max).max(2)
 }
 
 /// Ids of a list, as Freshet has them.
