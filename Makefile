@@ -1,6 +1,6 @@
 # `make` alone lists what can be made.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test crash-test bench lint clean
+.PHONY: help setup build demo test crash-test bench lint dist clean
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lint: setup ## checks formatting, clippy, documentation and shell scripts
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --release --workspace --no-deps
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; \
 	else echo "lint: shellcheck is not installed, scripts are not checked"; fi
+
+dist: build ## packs the binary with its libraries, the model and configurations: target/dist/freshet-VERSION-linux-ARCH.tar.gz
+	@scripts/dist.sh
 
 clean: ## removes what was built and fetched: target/ and vendor/
 	cargo clean --locked

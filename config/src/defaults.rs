@@ -173,6 +173,8 @@ impl Default for Queries {
             limits: QueryLimits { limit_max: 10_000, depth_max: 4, nodes_max: 64, text_bytes_max: 64 << 10 },
             in_flight_max: count(256),
             consistency_timeout: Duration::from_secs(30),
+            cursor_timeout: Duration::from_secs(60),
+            cursors_max: count(64),
             delivery: Delivery::ExactlyOnce,
         }
     }

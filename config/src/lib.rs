@@ -283,6 +283,11 @@ pub struct Queries {
     pub in_flight_max: NonZeroUsize,
     /// Longest wait for the asked-for freshness before an error answer. Default 30 s.
     pub consistency_timeout: Duration,
+    /// Longest time that the list of a query is kept for its next page. Default 60 s.
+    pub cursor_timeout: Duration,
+    /// Most lists that a worker keeps for their next pages; the one used longest ago goes first.
+    /// Default 64.
+    pub cursors_max: NonZeroUsize,
     /// How often a query is answered when the pipeline is killed and started again. Default exactly once.
     pub delivery: Delivery,
 }

@@ -160,6 +160,8 @@ pub(crate) fn queries(mut section: Section<'_>) -> Queries {
         limits,
         in_flight_max: section.count("in_flight_max", COUNT_MAX).unwrap_or(base.in_flight_max),
         consistency_timeout: section.duration("consistency_timeout").unwrap_or(base.consistency_timeout),
+        cursor_timeout: section.duration("cursor_timeout").unwrap_or(base.cursor_timeout),
+        cursors_max: section.count("cursors_max", COUNT_MAX).unwrap_or(base.cursors_max),
         delivery: section
             .word(
                 "delivery",

@@ -1,6 +1,6 @@
 //! The operators of Freshet, one folder each, in the order of the flow:
 //! `connect` · `consume` · `decode` · `upsert` · `embed` · `shard` (over `index`) · `stats` · `plan` · `admit` ·
-//! `gather` (over `fuse`) · `produce`; `gateway` and `snapshot` beside it.
+//! `gather` (over `fuse` and `formula`) · `pages` · `produce`; `gateway` and `snapshot` beside it.
 //!
 //! `mod.rs` of an operator is its timely part: capabilities, frontiers, exchange. What it decides is in plain structs
 //! beside it, which never import timely and are tested alone.
@@ -13,12 +13,15 @@ pub mod control;
 pub mod crash;
 pub mod decode;
 pub mod embed;
+pub mod formula;
 pub mod fuse;
 pub mod gateway;
 pub mod gather;
 pub mod index;
 pub mod message;
 pub mod metrics;
+pub mod observe;
+pub mod pages;
 pub mod plan;
 pub mod produce;
 pub mod rerank;

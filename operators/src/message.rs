@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    AsOf, Document, Fault, Filter, Headers, Offset, Params, Partition, Query, Record, SparseVector,
+    AsOf, Cursor, Document, Fault, Filter, Headers, MatchValue, Offset, Params, Partition, Query, Record,
+    SparseVector,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::GATEWAY;
+use crate::index::shard::{Finding, Found, GroupHead, Listing};
 use crate::index::{Fetched, Hit, Probe, ShardChange, Time};
 use crate::plan::Plan;
 
@@ -159,6 +161,21 @@ pub struct PlannedQuery {
     pub plan: Plan,
 }
 
+/// Another page of an earlier query is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PageTurn {
+    /// Where the question was read.
+    pub origin: Origin,
+    /// Headers, carried over to the answer.
+    pub headers: Headers,
+    /// When it was read, microseconds since the epoch.
+    pub read_at_us: u64,
+    /// Id of the question and of its answer.
+    pub id: String,
+    /// Which page.
+    pub cursor: Cursor,
+}
+
 /// A query with its time: the cut it sees.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AdmittedQuery {
@@ -246,6 +263,48 @@ pub enum Task {
     },
     /// Payload and chunk text of hits.
     Fetch(Vec<(String, u32)>),
+    /// The `k` first documents.
+    List {
+        /// Their order.
+        listing: Listing,
+        /// Most entries.
+        k: usize,
+        /// Which documents may be listed.
+        filter: Option<Filter>,
+        /// Whether a document is listed once for each of its values.
+        each_value: bool,
+    },
+    /// How many documents there are.
+    Count {
+        /// Which are counted.
+        filter: Option<Filter>,
+    },
+    /// Payloads of documents.
+    Payloads(Vec<String>),
+    /// The hits that come first in the first groups.
+    GroupHeads {
+        /// What finds hits.
+        finding: Finding,
+        /// Path of the field that makes groups.
+        by: String,
+        /// Groups wanted.
+        count: usize,
+        /// Which documents may be found.
+        filter: Option<Filter>,
+    },
+    /// The best hits of some groups.
+    GroupMembers {
+        /// What finds hits.
+        finding: Finding,
+        /// Path of the field that makes groups.
+        by: String,
+        /// The groups.
+        groups: Vec<MatchValue>,
+        /// Most hits of each.
+        size: usize,
+        /// Which documents may be found.
+        filter: Option<Filter>,
+    },
 }
 
 /// What a shard says to a [`Task`].
@@ -255,6 +314,16 @@ pub enum TaskReply {
     Hits(Vec<Hit>),
     /// To `Fetch`.
     Fetched(Vec<Fetched>),
+    /// To `List`.
+    Listed(Vec<Found>),
+    /// To `Count`.
+    Counted(u64),
+    /// To `Payloads`: id and compact JSON object text.
+    Payloads(Vec<(String, String)>),
+    /// To `GroupHeads`.
+    GroupHeads(Vec<GroupHead>),
+    /// To `GroupMembers`: one list per group, in the order asked for.
+    GroupMembers(Vec<Vec<Found>>),
 }
 
 /// The reply to a [`ShardRequest`].

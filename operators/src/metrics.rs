@@ -24,8 +24,10 @@ pub struct RunMetrics {
     /// How far the indexes are behind the clock.
     pub applied_lag_seconds: Gauge,
     index_documents: IntGauge,
+    index_removed: IntGauge,
     index_segments: IntGauge,
     index_bytes: IntGauge,
+    index_builds: IntCounter,
 }
 
 impl RunMetrics {
@@ -57,6 +59,14 @@ impl RunMetrics {
                 "how far the newest time that is in the indexes is behind the clock",
             )?,
             index_documents: gauge("index_documents", "documents in the indexes")?,
+            index_removed: gauge(
+                "index_removed_versions",
+                "versions of documents that were replaced or removed and are still held",
+            )?,
+            index_builds: IntCounter::new(
+                "freshet_index_builds_total",
+                "segments built, of full heads and by merging others",
+            )?,
             index_segments: gauge("index_segments", "segments of all shards, heads included")?,
             index_bytes: gauge("index_bytes", "memory of vectors, payloads and texts, about")?,
         })
@@ -73,12 +83,14 @@ impl RunMetrics {
             &self.in_flight,
             &self.gateway_queue,
             &self.index_documents,
+            &self.index_removed,
             &self.index_segments,
             &self.index_bytes,
         ] {
             registry.register(Box::new(gauge.clone()))?;
         }
         registry.register(Box::new(self.documents_applied.clone()))?;
+        registry.register(Box::new(self.index_builds.clone()))?;
         registry.register(Box::new(self.applied_lag_seconds.clone()))
     }
 
@@ -94,6 +106,9 @@ impl RunMetrics {
     pub fn index_changed(&self, before: &ShardCounters, now: &ShardCounters) {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.index_documents.add(count(now.documents) - count(before.documents));
+        let removed = |counters: &ShardCounters| count(counters.versions) - count(counters.documents);
+        self.index_removed.add(removed(now) - removed(before));
+        self.index_builds.inc_by(u64::try_from(now.builds.saturating_sub(before.builds)).unwrap_or(0));
         self.index_segments.add(count(now.segments) - count(before.segments));
         self.index_bytes.add(count(now.bytes) - count(before.bytes));
     }

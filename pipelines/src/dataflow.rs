@@ -5,7 +5,7 @@
 //!                 │          └─ dead letters    └─ dead letters     │             │
 //!              bindings ──────────────────────────────────────┐     │ trace       │
 //!                                                             ▼     ▼             ▼
-//! queries ─▶ consume ─▶ decode ─▶ plan ─▶ admit ─▶ embed ─▶ weigh ─▶ start ─▶ prefetch ─▶ gather ─▶ rerank ─▶ gather … ─▶ fetch ─▶ answer ─▶ answers
+//! queries ─▶ consume ─▶ decode ─▶ plan ─▶ admit ─▶ embed ─▶ weigh ─▶ start ─▶ prefetch ─▶ gather ─▶ rerank ─▶ gather … ─▶ pages ─▶ fetch ─▶ answer ─▶ answers
 //!                                  └─ error answers, dead letters ─────────────────────────────────────────────────▲
 //! ```
 //! Times are ticks. The frontier of `applied` is the promise that everything before it is in every shard of every
@@ -30,13 +30,14 @@ use freshet_operators::embed::documents::embed_documents;
 use freshet_operators::embed::queries::embed_queries;
 use freshet_operators::gather::{Executions, Gathered, answer, gather, start};
 use freshet_operators::index::Time;
-use freshet_operators::message::{AnswerRecord, Binding, DeadLetter};
+use freshet_operators::message::{AnswerRecord, Binding, DeadLetter, PageTurn};
+use freshet_operators::pages::{CursorLimits, pages};
 use freshet_operators::plan::plan;
 use freshet_operators::produce::{Delivery, Journal, Offsets, Producer, produce};
 use freshet_operators::rerank::rerank;
 use freshet_operators::shard::{Indexing, Living, Round, Shards, SharedShards, index, restored, serve};
 use freshet_operators::snapshot::Snapshots;
-use freshet_operators::stats::{StatisticsTrace, statistics, weigh};
+use freshet_operators::stats::{StatisticsTrace, WeighedQuery, statistics, weigh};
 use freshet_operators::upsert::{SplitText, upsert};
 use freshet_operators::wake::LateWake;
 use freshet_schemas::{AsOf, Offset, Partition};
@@ -228,25 +229,26 @@ fn answers<'scope>(
     let (prepared, failed) = embed_queries(admitted, setup.fields.clone(), setup.service.clone());
     let scoring = setup.fields.iter().map(|field| field.spec.scoring).collect();
     let weighed = weigh(prepared, statistics, scoring);
-    let found = search(scope, setup, weighed, running, control);
-    let answers = scope.concatenate([found, planned.refused, late, failed]);
+    let (found, gone) = search(scope, setup, (weighed, planned.turns), running, control);
+    let answers = scope.concatenate([found, planned.refused, late, failed, gone]);
     let letters = scope.concatenate([letters, undecoded, planned.letters]);
     produce(answers, letters, producer);
 }
 
-/// Searches and rescorings, round by round, then the payloads.
+/// Searches and rescorings, round by round, then the payloads of a page. Answers, and refusals of pages that are gone.
 fn search<'scope>(
     scope: Scope<'scope, Time>,
     setup: &Setup,
-    queries: StreamVec<'scope, Time, freshet_operators::stats::WeighedQuery>,
+    (queries, turns): (StreamVec<'scope, Time, WeighedQuery>, StreamVec<'scope, Time, PageTurn>),
     running: &Running,
     control: &Arc<Control>,
-) -> StreamVec<'scope, Time, AnswerRecord> {
+) -> (StreamVec<'scope, Time, AnswerRecord>, StreamVec<'scope, Time, AnswerRecord>) {
     let executions: Executions = Rc::default();
     let (shards, title) = (setup.config.pipeline.shards.get(), setup.config.documents.title.as_deref());
     let mut requests = start(queries, Rc::clone(&executions), shards, title.map(Arc::from));
     let mut done = Vec::new();
-    for number in 0..setup.config.queries.limits.depth_max {
+    // A level of a plan takes one trip at most, and groups take one more.
+    for number in 0..=setup.config.queries.limits.depth_max {
         let round = if number == 0 { Round::Prefetch } else { Round::Rerank(number) };
         let replies = serve(requests, Rc::clone(&running.shards), Arc::clone(control), round);
         let Gathered { next, done: finished, reading } = gather(replies, Rc::clone(&executions), number);
@@ -254,7 +256,9 @@ fn search<'scope>(
         requests = next.concat(read_next);
         done.extend([finished, read]);
     }
-    let fetches = scope.concatenate(done);
+    let queries = &setup.config.queries;
+    let limits = CursorLimits { count_max: queries.cursors_max.get(), timeout: queries.cursor_timeout };
+    let (fetches, gone) = pages(scope.concatenate(done), turns, Rc::clone(&executions), limits);
     let fetched = serve(fetches, Rc::clone(&running.shards), Arc::clone(control), Round::Fetch);
-    answer(fetched, executions)
+    (answer(fetched, executions), gone)
 }

@@ -1,12 +1,15 @@
 //! The pipelines of Freshet: the dataflow from topic to topic, and what the command line does with it.
 
 pub mod ask;
+pub mod causes;
 pub mod collections;
 pub mod dataflow;
 mod delivery;
+pub mod doctor;
 pub mod eval;
 mod gauges;
 pub mod http;
+pub mod load;
 pub mod overlay;
 pub mod render;
 pub mod replay;

@@ -15,6 +15,23 @@ struct Stage {
     before: Option<Vec<Option<u32>>>,
 }
 
+/// What an answer found: the count, the groups or the hits that were asked for. `colour` for a terminal.
+pub fn found(answer: &Answer, colour: bool) -> String {
+    if let Some(count) = answer.count {
+        return format!("{count} documents");
+    }
+    let groups = answer.groups.iter().flatten().map(|group| {
+        let hits = Answer { points: group.hits.clone(), groups: None, ..answer.clone() };
+        format!("{}\n{}", group.id, answer_table(&hits, colour))
+    });
+    let groups: Vec<String> = groups.collect();
+    match (groups.is_empty(), answer.points.is_empty()) {
+        (false, _) => groups.join("\n"),
+        (true, true) => "no document matches".to_owned(),
+        (true, false) => answer_table(answer, colour),
+    }
+}
+
 /// The table of ranks per stage. `colour` for a terminal.
 pub fn answer_table(answer: &Answer, colour: bool) -> String {
     let stages = stages(&answer.points);
@@ -127,7 +144,7 @@ pub fn reflects(answer: &Answer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use freshet_schemas::{FusionScore, Leg, RerankScore};
+    use freshet_schemas::{Fault, FaultCode, FusionScore, Group, Leg, RerankScore};
 
     fn point(id: &str, legs: &[(&str, u32)]) -> Point {
         let leg =
@@ -142,6 +159,7 @@ mod tests {
             legs: legs.iter().map(leg).collect(),
             fusion: None,
             rerank: None,
+            order_value: None,
         }
     }
 
@@ -154,6 +172,9 @@ mod tests {
             took_seconds: 0.0,
             degraded: Vec::new(),
             error: None,
+            count: None,
+            groups: None,
+            next: None,
         };
         answer_table(&answer, false).lines().map(str::to_owned).collect()
     }
@@ -170,6 +191,18 @@ mod tests {
         assert!(row("a").contains("1 ▲2 "), "{rows:#?}");
         assert!(row("b").contains("2 ▼1 "), "{rows:#?}");
         assert!(row("c").contains("3 ＝ "), "{rows:#?}");
+    }
+
+    #[test]
+    fn counts_and_groups_are_shown_as_such() {
+        let answer = Answer::refusal("q", Fault::whole(FaultCode::NotJson, ""), 0.0);
+        assert_eq!(found(&answer, false), "no document matches");
+        assert_eq!(found(&Answer { count: Some(3), ..answer.clone() }, false), "3 documents");
+        let hits = vec![point("a", &[])];
+        let groups = Some(vec![Group { id: "x".into(), hits: hits.clone() }, Group { id: 7.into(), hits }]);
+        let shown = found(&Answer { groups, ..answer }, false);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines.contains(&"\"x\"") && lines.contains(&"7") && shown.contains("text"), "{shown}");
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn begin(
     let retention = Retention { keep: keep.get(), keep_for: *keep_for };
     let (spec, identity) = (Arc::clone(setup.segments()), setup.identity().clone());
     let writer = Writer::new(Arc::new(store), spec, identity, retention, claim, unchanged);
-    let snapshots = Snapshots::start(writer, workers, *interval, *answers);
+    let snapshots = Snapshots::start(writer, workers, *interval, *answers, setup.snapshot_metrics.clone());
     let snapshots = snapshots.map_err(|error| RunError::Failed(format!("cannot start a thread: {error}")))?;
     Ok((restored, Some(snapshots)))
 }
@@ -140,6 +140,7 @@ fn load(
             // Ticks to come are later, whatever the clock says.
             setup.clock.used(manifest.tick + 1);
             let seconds = begun.elapsed().as_secs_f64();
+            setup.snapshot_metrics.restored(&manifest, seconds);
             tracing::info!(
                 snapshot = manifest.id,
                 documents = manifest.documents,

@@ -164,6 +164,10 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>) {
             return;
         }
     };
+    if shared.setup.gateway.is_some() {
+        // Somebody may look.
+        shared.setup.dataflow.watch(worker);
+    }
     let running = dataflow::build(worker, &shared.setup, ends, &shared.control);
     let commits = committer(shared);
     let mut keeper = Keeper::new(worker.index(), worker.peers(), shared);

@@ -15,10 +15,11 @@ use freshet_operators::index::segment::{Segment, SegmentSpec};
 use freshet_operators::index::shard::{BuildPool, Builder, HeadLimit};
 use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCoding};
 use freshet_operators::metrics::RunMetrics;
+use freshet_operators::observe::DataflowLog;
 use freshet_operators::plan::Plans;
 use freshet_operators::rerank::{self, Budgeted, CrossEncoder, HttpReranker, RerankMetrics};
 use freshet_operators::shard::Shards;
-use freshet_operators::snapshot::Identity;
+use freshet_operators::snapshot::{Identity, SnapshotMetrics};
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
 use freshet_operators::upsert::SplitText;
 use freshet_schemas::{DocumentSpec, VectorKind};
@@ -67,10 +68,14 @@ pub struct Setup {
     pub rerank_metrics: RerankMetrics,
     /// What the run counts; to be registered by the caller.
     pub metrics: RunMetrics,
+    /// What is counted of its snapshots; to be registered by the caller.
+    pub snapshot_metrics: SnapshotMetrics,
     /// Queries from within the process, for a run that takes them.
     pub gateway: Option<Arc<Gateway>>,
     /// Where the run stands.
     pub status: Arc<Status>,
+    /// What the operators of the run do.
+    pub dataflow: Arc<DataflowLog>,
     /// Splits texts.
     chunker: Arc<Chunker>,
     /// Highest use of the documents' budget.
@@ -142,8 +147,10 @@ impl Setup {
             rerankers,
             rerank_metrics,
             metrics: RunMetrics::new().map_err(EmbedError::Metrics)?,
+            snapshot_metrics: SnapshotMetrics::new().map_err(EmbedError::Metrics)?,
             gateway: None,
             status: Arc::default(),
+            dataflow: Arc::default(),
             chunker: Arc::new(chunker),
             gauge: Arc::default(),
             clock: Clock::wall(),
@@ -187,7 +194,7 @@ impl Setup {
     pub fn with_gateway(self) -> Self {
         let waiting_max = self.config.queries.in_flight_max.get();
         let gateway = Some(Gateway::new(self.config.pipeline.workers.get(), waiting_max));
-        Self { gateway, status: Arc::default(), ..self }
+        Self { gateway, status: Arc::default(), dataflow: Arc::default(), ..self }
     }
 
     /// What is indexed of a document.

@@ -30,6 +30,15 @@ pub struct Answer {
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Fault>,
+    /// How many documents there are, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Groups of hits, those with the best hit first, where groups were asked for; `points` is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Group>>,
+    /// Cursor of the next page, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 impl Answer {
@@ -43,6 +52,9 @@ impl Answer {
             took_seconds,
             degraded: Vec::new(),
             error: Some(fault),
+            count: None,
+            groups: None,
+            next: None,
         }
     }
 
@@ -59,6 +71,15 @@ impl Answer {
         serde_json::from_slice(bytes)
             .map_err(|error| Fault::whole(FaultCode::NotJson, format!("not an answer: {error}")))
     }
+}
+
+/// Hits whose payload has the same value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// The value: a string or an integer.
+    pub id: serde_json::Value,
+    /// Hits, best first.
+    pub hits: Vec<Point>,
 }
 
 /// A stage that an answer had to do without.
@@ -98,6 +119,9 @@ pub struct Point {
     /// Place in the last rerank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerank: Option<RerankScore>,
+    /// The value by which the document is listed; a time in microseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_value: Option<serde_json::Number>,
 }
 
 /// Place of a hit in one leg.

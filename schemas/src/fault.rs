@@ -40,6 +40,10 @@ pub enum FaultCode {
     ModelFailed,
     /// The answer could not be written, for example because it is too large.
     NotWritten,
+    /// A formula that has no finite result for a document.
+    FormulaFailed,
+    /// A cursor that is not known, or not any more.
+    UnknownCursor,
 }
 
 impl FaultCode {
@@ -63,6 +67,8 @@ impl FaultCode {
             Self::ConsistencyTimeout => "consistency_timeout",
             Self::ModelFailed => "model_failed",
             Self::NotWritten => "not_written",
+            Self::FormulaFailed => "formula_failed",
+            Self::UnknownCursor => "unknown_cursor",
         }
     }
 }

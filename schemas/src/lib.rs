@@ -18,7 +18,7 @@ mod query;
 mod record;
 mod vector;
 
-pub use answer::{Answer, AsOf, Degraded, FusionScore, Leg, Point, RerankScore};
+pub use answer::{Answer, AsOf, Degraded, FusionScore, Group, Leg, Point, RerankScore};
 pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec, with_title};
 pub use fault::{Fault, FaultCode};
 pub use filter::{
@@ -26,8 +26,10 @@ pub use filter::{
     microseconds, values, words,
 };
 pub use query::{
-    Ask, Consistency, Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, PlanSpec, Query, QueryFault,
-    QueryLimits, RRF_K_DEFAULT, WithPayload, text_of,
+    Ask, Consistency, Cursor, Decay, DefaultValue, Direction, Expression, FORMULA_DEPTH_MAX,
+    FORMULA_TERMS_MAX, Fold, Formula, Fusion, GROUP_SIZE_DEFAULT, Grouping, IdKey, IdOrder, LIMIT_DEFAULT,
+    List, Node, NodeQuery, OrderBy, OrderValue, Params, PlanSpec, Query, QueryFault, QueryLimits,
+    RRF_K_DEFAULT, Unary, WithPayload, text_of,
 };
 pub use record::{Header, Headers, Offset, Partition, Record, dead_letter, headers};
 pub use vector::{SparseVector, VectorKind, VectorValue};

@@ -1,13 +1,24 @@
 //! A query record: bytes → checked query. Unknown fields are faults.
 //!
-//! `parse.rs` reads what stands at the top of a query, `node.rs` the nodes of its plan, `check.rs` compares a plan with
-//! the configured vector fields.
+//! `parse.rs` reads what stands at the top of a query, `shape.rs` what it says of counts, groups and pages, `node.rs` the
+//! nodes of its plan, `formula.rs` and `list.rs` two kinds of them; `check.rs` compares a plan with the configured vector
+//! fields.
 
 mod check;
+mod cursor;
+mod formula;
+mod list;
 mod node;
 mod parse;
+mod shape;
 
 pub use check::PlanSpec;
+pub use cursor::Cursor;
+pub use formula::{
+    Decay, DefaultValue, Expression, FORMULA_DEPTH_MAX, FORMULA_TERMS_MAX, Fold, Formula, Unary,
+};
+pub use list::{Direction, IdKey, IdOrder, List, OrderBy, OrderValue};
+pub use shape::{GROUP_SIZE_DEFAULT, Grouping};
 
 use std::collections::BTreeMap;
 
@@ -54,7 +65,8 @@ pub struct Query {
     pub id: String,
     /// What is asked.
     pub ask: Ask,
-    /// Which documents may be found by a text through a configured plan. A plan of its own has its filter in its root.
+    /// Which documents may be found by a text through a configured plan, or are counted. A plan of its own has its filter
+    /// in its root.
     pub filter: Option<Filter>,
     /// Hits in the answer, at least 1; default 10.
     pub limit: usize,
@@ -64,6 +76,10 @@ pub struct Query {
     pub with_payload: WithPayload,
     /// Whether hits carry ranks and scores per stage; default true.
     pub explain: bool,
+    /// Groups of the final list; `limit` is then that of the groups.
+    pub group: Option<Grouping>,
+    /// Hits of a page, where the answer is read page by page; `limit` is that of all pages.
+    pub page: Option<usize>,
 }
 
 /// Why a query is refused.
@@ -89,6 +105,10 @@ pub enum Ask {
     },
     /// The JSON of Qdrant's points/query.
     Plan(Node),
+    /// `{"count": true}`: how many documents pass the filter.
+    Count,
+    /// `{"cursor": …}`: another page of an earlier query.
+    Page(Cursor),
 }
 
 /// One node of a plan. Leaves have no prefetch and search the index; a node with prefetch fuses or rescores what
@@ -122,6 +142,12 @@ pub enum NodeQuery {
     Multi(Vec<Vec<f32>>),
     /// Fusion of the prefetches.
     Fusion(Fusion),
+    /// Documents by id; also what a query without anything to search for does.
+    List(List),
+    /// Documents by a value of their payload.
+    OrderBy(OrderBy),
+    /// New scores of what the prefetches found.
+    Formula(Formula),
 }
 
 /// How lists become one.

@@ -22,7 +22,7 @@ fn query(fields: &str) -> Query {
 fn plan(fields: &str) -> Node {
     match query(fields).ask {
         Ask::Plan(node) => node,
-        Ask::Text { .. } => panic!("{fields} is no plan"),
+        Ask::Text { .. } | Ask::Count | Ask::Page(_) => panic!("{fields} is no plan"),
     }
 }
 
@@ -47,6 +47,8 @@ fn the_simplest_query_is_a_text() {
         consistency: Consistency::Latest,
         with_payload: WithPayload::All,
         explain: true,
+        group: None,
+        page: None,
     };
     assert_eq!(query("\"text\": \"how\""), expect);
     let ask = Ask::Text { text: "how".to_owned(), plan: Some("rerank".to_owned()) };
@@ -175,7 +177,7 @@ fn unknown_fields_are_named_with_their_path() {
         r#""text": "a", "topk": 3"#,
         "unknown_field @ topk: unknown field \"topk\"; known: \"id\", \"text\", \"plan\", \
          \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"filter\", \"with_payload\", \
-         \"consistency\", \"standing\", \"explain\", \"offset\", \"with_vector\", \"with_vectors\"",
+         \"consistency\", \"standing\", \"explain\", \"offset\", \"with_vector\", \"with_vectors\", \"count\", \"group_by\", \"group_size\", \"page\", \"cursor\"",
     );
     let paths = [
         (r#""query": {"text": "a", "foo": 1}, "using": "v""#, "query.foo"),
@@ -206,8 +208,6 @@ fn what_qdrant_has_and_freshet_has_not_yet_is_named() {
         (r#""text": "a", "lookup_from": {"collection": "c"}"#, "lookup_from"),
         (r#""text": "a", "standing": true"#, "standing"),
         (r#""text": "a", "shard_key": "s""#, "shard_key"),
-        (r#""text": "a", "group_by": "city""#, "group_by"),
-        (r#""text": "a", "group_size": 3"#, "group_size"),
         (r#""query": "a", "using": "v", "params": {"quantization": {}}"#, "params.quantization"),
         (r#""query": "a", "using": "v", "params": {"indexed_only": true}"#, "params.indexed_only"),
         (
@@ -215,7 +215,6 @@ fn what_qdrant_has_and_freshet_has_not_yet_is_named() {
             "prefetch[0].score_threshold",
         ),
         (r#""query": {"recommend": {}}, "using": "v""#, "query.recommend"),
-        (r#""query": {"formula": {}}, "using": "v""#, "query.formula"),
         (r#""query": {"nearest": [1], "mmr": {}}, "using": "v""#, "query.mmr"),
         (r#""query": {"text": "a", "options": {}}, "using": "v""#, "query.options"),
     ];
@@ -302,10 +301,6 @@ fn texts_are_neither_blank_nor_too_long() {
 #[test]
 fn parts_that_do_not_go_together_are_refused() {
     refused(
-        "\"limit\": 3",
-        "invalid_value @ query: nothing to search for: give \"text\", or \"query\" and \"using\"",
-    );
-    refused(
         r#""plan": "p", "query": "a", "using": "v""#,
         "invalid_value @ plan: a named plan needs \"text\"",
     );
@@ -330,7 +325,7 @@ fn parts_that_do_not_go_together_are_refused() {
     refused(
         r#""prefetch": [{"using": "v"}], "query": {"fusion": "rrf"}"#,
         "invalid_value @ prefetch[0].query: missing: give a text, a vector, {\"text\": …}, \
-         {\"nearest\": …}, {\"fusion\": …} or {\"rrf\": …}",
+         {\"nearest\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
     );
     refused(
         r#""query": {"fusion": "rrf"}"#,
@@ -350,12 +345,12 @@ fn values_of_the_wrong_kind_are_refused() {
         ("\"prefetch\": [3]", "prefetch[0]: the number 3 is not an object"),
         (
             "\"query\": true, \"using\": \"v\"",
-            "query: true is not a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …} or {\"rrf\": …}",
+            "query: true is not a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
         ),
         ("\"query\": [], \"using\": \"v\"", "query: the vector is empty"),
         (
             "\"query\": {}, \"using\": \"v\"",
-            "query: the query says nothing: give a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …} or {\"rrf\": …}",
+            "query: the query says nothing: give a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
         ),
         ("\"query\": {\"text\": 3}, \"using\": \"v\"", "query.text: the number 3 is not a string"),
         (

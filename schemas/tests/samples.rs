@@ -9,8 +9,8 @@ use std::path::Path;
 
 use common::{limits, plan_spec, record, spec};
 use freshet_schemas::{
-    Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Leg, Point, Query, Record, RerankScore,
-    dead_letter,
+    Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Group, Leg, Point, Query, Record,
+    RerankScore, dead_letter,
 };
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ fn queries_agree_and_fit_the_fields() {
         let query = Query::parse(record, &limits()).map_err(|refusal| refusal.fault)?;
         match query.ask {
             Ask::Plan(root) => root.check_fields(&plan_spec()),
-            Ask::Text { .. } => Ok(()),
+            Ask::Text { .. } | Ask::Count | Ask::Page(_) => Ok(()),
         }
     });
 }
@@ -87,7 +87,7 @@ fn queries_agree_and_fit_the_fields() {
 fn answers_of_the_samples_are_read_and_written() {
     let schema = schema("answer");
     let samples = samples("answer");
-    assert_eq!(samples.len(), 2);
+    assert_eq!(samples.len(), 5);
     for (name, _, text) in samples {
         let value: Value = serde_json::from_str(&text).expect("a sample is JSON");
         assert!(schema.is_valid(&value), "{name}");
@@ -109,6 +109,7 @@ fn point(id: &str, whole: bool) -> Point {
         legs: if whole { vec![leg("dense", Some(0.1)), leg("bm25", None)] } else { Vec::new() },
         fusion: whole.then_some(FusionScore { rank: 2, score: 0.25 }),
         rerank: whole.then_some(RerankScore { rank: 1, score: 1e-9 }),
+        order_value: whole.then(|| 17.into()),
     }
 }
 
@@ -123,6 +124,12 @@ fn answers_that_are_written_fit_the_schema_and_come_back() {
         took_seconds: 0.0042,
         degraded: Vec::new(),
         error: None,
+        count: Some(3),
+        groups: Some(vec![
+            Group { id: json!("x"), hits: vec![point("c", true)] },
+            Group { id: json!(-4), hits: vec![point("d", false)] },
+        ]),
+        next: Some("a-0-1-14".to_owned()),
     };
     let refusal = Answer::refusal("q", Fault::whole(FaultCode::NotJson, "not JSON"), 0.5);
     assert!(refusal.points.is_empty());

@@ -192,6 +192,14 @@ def lists(client):
     assert ids(client.query_points("current", query=[1.0, 0, 0, 0], limit=1)) == [1]
 
 
+def counted(url):
+    """What each collection counts stands under its name."""
+    text = urllib.request.urlopen(f"{url}/metrics").read().decode()
+    lines = [line for line in text.splitlines() if line.startswith("freshet_index_documents")]
+    assert 'freshet_index_documents{collection="hybrid"} 4' in lines, lines
+    assert text.count("# TYPE freshet_index_documents ") == 1, text
+
+
 def own(client):
     """The pipeline of the configuration is a collection, too."""
     client.upsert("test", points=[models.PointStruct(
@@ -215,6 +223,7 @@ def main(url, again):
         own(client)
     ask_hybrid(client)
     lists(client)
+    counted(url)
     if again:
         assert client.count("plain").count == 4
         client.delete_collection("plain")

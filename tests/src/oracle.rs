@@ -54,6 +54,7 @@ impl<'a> Oracle<'a> {
         let documents = self.documents(as_of);
         let (node, text) = match &query.ask {
             Ask::Plan(node) => (node.clone(), String::new()),
+            Ask::Count | Ask::Page(_) => panic!("the oracle finds hits"),
             Ask::Text { text, plan } => {
                 let name = plan.as_deref().unwrap_or("default");
                 (self.setup.config.plans[name].clone(), text.clone())

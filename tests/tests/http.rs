@@ -301,8 +301,24 @@ fn every_metric_has_its_name() {
         "freshet_index_documents ",
         "freshet_index_segments ",
         "freshet_index_bytes ",
+        "freshet_index_removed_versions ",
+        "freshet_index_builds_total ",
+        "freshet_snapshots_written_total 0",
+        "freshet_snapshots_failed_total 0",
+        "freshet_snapshot_seconds_count 0",
+        "freshet_snapshot_last_timestamp_seconds 0",
+        "freshet_snapshot_documents 0",
+        "freshet_snapshot_bytes 0",
+        "freshet_restored_documents 0",
+        "freshet_restore_seconds 0",
         "freshet_embedding_texts_total{priority=\"document\"} ",
         "freshet_embedding_batches_total ",
+        "freshet_operator_busy_seconds_total{operator=\"Index\"} ",
+        "freshet_operator_activations_total{operator=\"Index\"} ",
+        "freshet_operator_records_in_total{operator=\"Decode(documents)\"} ",
+        "freshet_operator_records_out_total{operator=\"Decode(documents)\"} ",
+        "freshet_operator_queue_records{operator=\"Prefetch\"} 0",
+        "freshet_workers_parked_seconds_total ",
     ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "{line} is not in:\n{text}");
     }
@@ -315,6 +331,34 @@ fn every_metric_has_its_name() {
     let status = site.get("/api/status").json();
     assert_eq!((status["ready"].clone(), status["documents_applied"].clone()), (json!(true), json!(3)));
     assert_eq!(status["plans"], json!(["bm25", "default"]));
+    site.finish();
+}
+
+#[test]
+fn the_picture_of_the_dataflow_knows_its_operators() {
+    let site = Site::start(|_| {});
+    site.documents(&berths());
+    assert_eq!(site.get("/api/search?q=berth").status, 200);
+    let look = || site.get("/api/dataflow").json();
+    let of = |flow: &Value, name: &str| {
+        let operators = flow["operators"].as_array().unwrap().iter();
+        operators.into_iter().find(|operator| operator["name"] == name).cloned()
+    };
+    // Workers tell what they have done when they pause.
+    until(|| {
+        let flow = look();
+        of(&flow, "Decode(documents)").is_some_and(|operator| operator["records_in"] == 3)
+            && of(&flow, "Prefetch").is_some_and(|operator| operator["records_in"].as_u64() > Some(0))
+    });
+    let flow = look();
+    let ids: Vec<&Value> =
+        flow["operators"].as_array().unwrap().iter().map(|operator| &operator["id"]).collect();
+    let channels = flow["channels"].as_array().unwrap();
+    assert!(channels.len() >= ids.len() / 2, "operators hang together");
+    for channel in channels {
+        assert!(ids.contains(&&channel["from"]) && ids.contains(&&channel["to"]), "{channel}");
+    }
+    assert!(of(&flow, "Index").unwrap()["busy_seconds"].as_f64() > Some(0.0));
     site.finish();
 }
 
@@ -335,14 +379,14 @@ fn the_documented_routes_are_those_that_are_served() {
             served += 1;
         }
     }
-    assert_eq!(served, 10);
+    assert_eq!(served, 11);
     // What a query is answered with is what the document says.
     let mut schema = document["components"]["schemas"]["Answer"].clone();
     schema["components"] = document["components"].clone();
     let answer = site.post("/api/query", &json!({"text": "berth"})).json();
     let validator = jsonschema::validator_for(&schema).unwrap();
     assert!(validator.is_valid(&answer), "{answer}");
-    for page in ["/", "/docs"] {
+    for page in ["/", "/docs", "/dataflow"] {
         let page = site.get(page);
         assert!(page.headers["content-security-policy"].contains("default-src 'none'"));
         for asset in page.body.split('"').filter(|part| part.ends_with(".js") || part.ends_with(".css")) {

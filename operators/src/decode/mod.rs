@@ -7,8 +7,9 @@ use freshet_schemas::{
     DocumentChange, DocumentSpec, Fault, Offset, Partition, Query, QueryLimits, Record, dead_letter,
 };
 use timely::dataflow::StreamVec;
-use timely::dataflow::operators::core::OkErr;
-use timely::dataflow::operators::vec::Map;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::index::Time;
 use crate::message::{DeadLetter, DocumentRecord, Origin, QueryRecord};
@@ -49,16 +50,17 @@ pub fn decode_documents<'scope>(
     spec: DocumentSpec,
     letters: DeadLetters,
 ) -> (StreamVec<'scope, Time, DocumentRecord>, StreamVec<'scope, Time, DeadLetter>) {
-    let (documents, refused) = records.ok_err(move |(origin, record): (Origin, Record)| {
-        match DocumentChange::parse(&record, &spec) {
+    decode(
+        records,
+        "Decode(documents)",
+        move |(origin, record): (Origin, Record)| match DocumentChange::parse(&record, &spec) {
             Ok(DocumentChange::Put(document)) => {
                 Ok(DocumentRecord { origin, id: document.id.clone(), document: Some(document), record })
             }
             Ok(DocumentChange::Delete(id)) => Ok(DocumentRecord { origin, id, document: None, record }),
             Err(fault) => Err(letters.letter(origin, &record, "decode", &fault).map(Box::new)),
-        }
-    });
-    (documents, refused.flat_map(|letter| letter.map(|letter| *letter)))
+        },
+    )
 }
 
 /// Decodes queries. A faulty query with a known id goes on to its error answer; one without becomes a dead letter, unless
@@ -68,7 +70,7 @@ pub fn decode_queries<'scope>(
     limits: QueryLimits,
     letters: DeadLetters,
 ) -> (StreamVec<'scope, Time, QueryRecord>, StreamVec<'scope, Time, DeadLetter>) {
-    let (queries, refused) = records.ok_err(move |(origin, read_at_us, record): (Origin, u64, Record)| {
+    decode(records, "Decode(queries)", move |(origin, read_at_us, record): (Origin, u64, Record)| {
         let (id, query) = match Query::parse(&record, &limits) {
             Ok(query) => (query.id.clone(), Ok(query)),
             Err(refusal) => match refusal.id {
@@ -81,6 +83,39 @@ pub fn decode_queries<'scope>(
             },
         };
         Ok(QueryRecord { origin, id, headers: record.headers.clone(), read_at_us, query, record })
+    })
+}
+
+/// Decodes record by record; what is refused leaves by the second output, unless its letter is written already.
+fn decode<'scope, D: 'static, R: 'static>(
+    records: StreamVec<'scope, Time, D>,
+    name: &str,
+    mut decode: impl FnMut(D) -> Result<R, Option<Box<DeadLetter>>> + 'static,
+) -> (StreamVec<'scope, Time, R>, StreamVec<'scope, Time, DeadLetter>) {
+    let mut builder = OperatorBuilder::new(name.to_owned(), records.scope());
+    let mut input = builder.new_input(records, Pipeline);
+    let (decoded_out, decoded) = builder.new_output();
+    let (letters_out, letters) = builder.new_output();
+    let mut decoded_out = OutputBuilder::from(decoded_out);
+    let mut letters_out = OutputBuilder::from(letters_out);
+    builder.build(move |_| {
+        move |_frontiers| {
+            let (mut decoded_out, mut letters_out) = (decoded_out.activate(), letters_out.activate());
+            input.for_each(|cap, data| {
+                let mut refused = Vec::new();
+                let mut session = decoded_out.session(&cap);
+                for record in data.drain(..) {
+                    match decode(record) {
+                        Ok(decoded) => session.give(decoded),
+                        Err(letter) => refused.extend(letter.map(|letter| *letter)),
+                    }
+                }
+                drop(session);
+                if !refused.is_empty() {
+                    letters_out.session(&cap).give_iterator(refused.into_iter());
+                }
+            });
+        }
     });
-    (queries, refused.flat_map(|letter| letter.map(|letter| *letter)))
+    (decoded, letters)
 }

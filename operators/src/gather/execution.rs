@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freshet_schemas::{
-    Answer, Degraded, Fusion, FusionScore, Leg, Point, RerankScore, WithPayload, with_title,
-};
+use freshet_schemas::{Degraded, Fusion, OrderValue, with_title};
 
+use super::beside::Beside;
+use super::page::Page;
 use crate::fuse::{self, Fused};
 use crate::index::{Fetched, Hit, by_rank};
-use crate::message::{AnswerRecord, ShardReply, ShardRequest, Task, TaskReply, Ticket};
+use crate::message::{ShardReply, ShardRequest, Task, TaskReply, Ticket};
 use crate::plan::{Plan, Stage, Work};
 use crate::stats::WeighedQuery;
 
@@ -23,6 +23,8 @@ pub struct Ranked {
     pub hit: Hit,
     /// For fusions: what each list it took from contributed.
     pub contributions: Vec<Option<f64>>,
+    /// For lists: the value the document is listed by.
+    pub value: Option<OrderValue>,
 }
 
 /// Texts that a reranker shall read for a query.
@@ -52,7 +54,7 @@ pub enum Absorbed {
 }
 
 /// What a reranking stage of the current round knows.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Reranking {
     /// Documents to be read, in the order before.
     candidates: Vec<Hit>,
@@ -66,27 +68,32 @@ struct Reranking {
 const CANDIDATES_K: f64 = 60.0;
 
 /// State of a query. Invariant: the lists of all stages of earlier rounds are there, cut to their limits.
+#[derive(Clone)]
 pub struct Execution {
-    query: WeighedQuery,
-    shards: u32,
+    pub(super) query: WeighedQuery,
+    pub(super) shards: u32,
     /// Field of the payload that is read before every chunk.
     title: Option<Arc<str>>,
     /// Per stage its list, once known.
-    lists: Vec<Option<Vec<Ranked>>>,
+    pub(super) lists: Vec<Option<Vec<Ranked>>>,
     /// Hits of the current round, per stage, of the shards that have replied.
     arrived: BTreeMap<u16, Vec<Hit>>,
     /// Reranking stages of the current round.
     rerankings: BTreeMap<u16, Reranking>,
-    degraded: Vec<Degraded>,
+    pub(super) degraded: Vec<Degraded>,
     /// Shards that have replied in the current round.
-    replies: u32,
-    fetched: BTreeMap<String, Fetched>,
+    pub(super) replies: u32,
+    pub(super) fetched: BTreeMap<String, Fetched>,
+    pub(super) beside: Beside,
+    /// Which part of the final list is answered; all of it unless that is to be read page by page.
+    pub(super) page: Option<Page>,
 }
 
 impl Execution {
     /// A query that has found nothing yet, over so many shards. `title`: the field that models read before every chunk.
     pub fn new(query: WeighedQuery, shards: u32, title: Option<Arc<str>>) -> Self {
         let lists = vec![None; query.admitted.planned.plan.stages.len()];
+        let page = query.admitted.planned.query.page.map(Page::first);
         Self {
             query,
             shards,
@@ -97,15 +104,20 @@ impl Execution {
             degraded: Vec::new(),
             replies: 0,
             fetched: BTreeMap::new(),
+            beside: Beside::default(),
+            page,
         }
     }
 
-    fn plan(&self) -> &Plan {
+    pub(super) fn plan(&self) -> &Plan {
         &self.query.admitted.planned.plan
     }
 
-    /// Trips to the shards before the final fetch.
+    /// Trips to the shards before the final fetch. None are left once it is known that there is no answer.
     pub fn rounds(&self) -> usize {
+        if self.beside.failure.is_some() {
+            return 0;
+        }
         self.plan().stages.iter().map(|stage| stage.round + 1).max().unwrap_or(0)
     }
 
@@ -122,7 +134,7 @@ impl Execution {
         self.to_all(tasks.collect())
     }
 
-    fn to_all(&self, tasks: Vec<(u16, Task)>) -> Vec<ShardRequest> {
+    pub(super) fn to_all(&self, tasks: Vec<(u16, Task)>) -> Vec<ShardRequest> {
         let ticket = self.query.admitted.planned.ticket;
         (0..self.shards).map(|shard| ShardRequest { ticket, shard, tasks: tasks.clone() }).collect()
     }
@@ -153,6 +165,9 @@ impl Execution {
 
     fn task(&self, number: u16, stage: &Stage) -> Option<Task> {
         let probe = |input: u16| self.query.probes[usize::from(input)].clone();
+        if let Some(task) = self.heads_task(number) {
+            return Some(task);
+        }
         match stage.work {
             Work::Search { field, input, params, ref filter } => {
                 let filter = filter.clone();
@@ -166,6 +181,13 @@ impl Execution {
                 Some(Task::Fetch(wanted.map(|hit| (hit.id.clone(), hit.chunk)).collect()))
             }
             Work::Fuse(_) => None,
+            Work::List { ref listing, ref filter, each_value } => {
+                let (listing, filter) = (listing.clone(), filter.clone());
+                Some(Task::List { listing, k: stage.limit, filter, each_value })
+            }
+            Work::Count { ref filter } => Some(Task::Count { filter: filter.clone() }),
+            Work::Formula(ref formula) => self.formula_task(formula, stage),
+            Work::Group { ref grouping } => Some(self.group_task(grouping, stage)),
         }
     }
 
@@ -178,7 +200,7 @@ impl Execution {
         ids
     }
 
-    fn list(&self, stage: u16) -> &[Ranked] {
+    pub(super) fn list(&self, stage: u16) -> &[Ranked] {
         self.lists[usize::from(stage)].as_deref().unwrap_or_default()
     }
 
@@ -192,6 +214,11 @@ impl Execution {
                     let texts = &mut self.rerankings.entry(stage).or_default().texts;
                     texts.extend(fetched.into_iter().map(|of| (of.id.clone(), read(&of, title.as_deref()))));
                 }
+                reply @ (TaskReply::Listed(_)
+                | TaskReply::Counted(_)
+                | TaskReply::Payloads(_)
+                | TaskReply::GroupHeads(_)
+                | TaskReply::GroupMembers(_)) => self.beside.absorb(stage, reply),
             }
         }
         self.replies += 1;
@@ -257,19 +284,33 @@ impl Execution {
             Some(reranking) => self.reordered(number, reranking),
             None => self.arrived.remove(&place).unwrap_or_default(),
         };
+        if self.grouping_of(place).is_some() {
+            self.choose_groups(place);
+            return Vec::new();
+        }
+        let in_order = |hits: Vec<Hit>| -> Vec<Ranked> {
+            hits.into_iter().map(|hit| Ranked { hit, contributions: Vec::new(), value: None }).collect()
+        };
+        let ranked = |mut hits: Vec<Hit>| {
+            hits.sort_unstable_by(by_rank);
+            in_order(hits)
+        };
+        let (work, limit) = (self.plan().stages[number].work.clone(), self.plan().stages[number].limit);
         let stage = &self.plan().stages[number];
-        let mut list: Vec<Ranked> = match &stage.work {
-            Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => {
-                let mut hits = arrived;
-                hits.sort_unstable_by(by_rank);
-                hits.into_iter().map(|hit| Ranked { hit, contributions: Vec::new() }).collect()
-            }
+        let mut list: Vec<Ranked> = match &work {
+            Work::Search { .. } | Work::Rescore { .. } => ranked(arrived),
+            // The order before stays where there are no scores: that of a list is not by score.
+            Work::Rerank { .. } => in_order(arrived),
+            Work::List { listing, each_value, .. } => self.beside.listed(place, listing, limit, *each_value),
+            Work::Formula(_) => ranked(self.formula_scores(place)),
+            Work::Group { .. } => return self.grouped(place),
+            Work::Count { .. } => Vec::new(),
             Work::Fuse(fusion) => {
                 let legs: Vec<Vec<Hit>> = stage.from.iter().map(|&from| self.hits(from)).collect();
                 fuse::fuse(fusion, &legs).into_iter().map(Ranked::from).collect()
             }
         };
-        list.truncate(stage.limit);
+        list.truncate(limit);
         list
     }
 
@@ -279,7 +320,10 @@ impl Execution {
         match scores.unwrap_or_else(|| Err("it was not asked".to_owned())) {
             Ok(scores) => {
                 let scored = candidates.into_iter().zip(scores);
-                scored.map(|(hit, score)| Hit { score: score + 0.0, ..hit }).collect()
+                let mut hits: Vec<Hit> =
+                    scored.map(|(hit, score)| Hit { score: score + 0.0, ..hit }).collect();
+                hits.sort_unstable_by(by_rank);
+                hits
             }
             Err(reason) => {
                 let stage = self.reranker_name(&self.plan().stages[number]).to_owned();
@@ -289,129 +333,26 @@ impl Execution {
         }
     }
 
-    fn reranker_name(&self, stage: &Stage) -> &str {
+    pub(super) fn reranker_name(&self, stage: &Stage) -> &str {
         let Work::Rerank { reranker, .. } = stage.work else { return "" };
         self.plan().reranker_names.get(usize::from(reranker)).map_or("", String::as_str)
     }
 
-    fn root(&self) -> &[Ranked] {
+    /// The final list.
+    pub(super) fn whole(&self) -> &[Ranked] {
         self.lists.last().and_then(Option::as_deref).unwrap_or_default()
     }
 
-    /// What each shard is asked for the hits of the answer.
-    pub fn fetches(&self) -> Vec<ShardRequest> {
-        let wanted = self.root().iter().map(|ranked| (ranked.hit.id.clone(), ranked.hit.chunk)).collect();
-        match self.query.admitted.planned.query.with_payload {
-            WithPayload::None => self.to_all(Vec::new()),
-            WithPayload::All | WithPayload::Include(_) | WithPayload::Exclude(_) => {
-                self.to_all(vec![(0, Task::Fetch(wanted))])
-            }
-        }
-    }
-
-    /// Takes what one shard fetched; true once all have replied.
-    pub fn fetched(&mut self, reply: ShardReply) -> bool {
-        for (_, reply) in reply.replies {
-            if let TaskReply::Fetched(fetched) = reply {
-                self.fetched.extend(fetched.into_iter().map(|f| (f.id.clone(), f)));
-            }
-        }
-        self.replies += 1;
-        self.replies == self.shards
-    }
-
-    /// The answer.
-    pub fn into_answer(mut self) -> AnswerRecord {
-        let points = self.root().iter().map(|ranked| self.point(ranked)).collect();
-        let degraded = std::mem::take(&mut self.degraded);
-        let planned = &self.query.admitted.planned;
-        let answer = Answer {
-            id: planned.query.id.clone(),
-            points,
-            as_of: BTreeMap::from([(DOCUMENTS.to_owned(), self.query.admitted.as_of.clone())]),
-            time: Some(self.query.admitted.time),
-            took_seconds: 0.0,
-            degraded,
-            error: None,
-        };
-        AnswerRecord {
-            origin: planned.origin,
-            headers: planned.headers.clone(),
-            read_at_us: planned.read_at_us,
-            id: answer.id.clone(),
-            answer: answer.to_json(),
-        }
-    }
-
-    fn point(&self, ranked: &Ranked) -> Point {
-        let hit = &ranked.hit;
-        let fetched = self.fetched.get(&hit.id);
-        let mut point = Point {
-            id: hit.id.clone(),
-            score: hit.score,
-            chunk: hit.chunk,
-            span: fetched.and_then(|f| f.span),
-            text: fetched.map(|f| f.text.clone()),
-            payload: fetched.map(|f| payload(&f.payload, &self.query.admitted.planned.query.with_payload)),
-            legs: Vec::new(),
-            fusion: None,
-            rerank: None,
-        };
-        if self.query.admitted.planned.query.explain {
-            self.explain(&mut point);
-        }
-        point
-    }
-
-    /// Rank and score of the hit in every leg, in the last fusion that found it and in the rerank after it.
-    fn explain(&self, point: &mut Point) {
-        let stages = &self.plan().stages;
-        let place = |number: usize| {
-            let list = self.lists[number].as_deref().unwrap_or_default();
-            (1u32..).zip(list).find(|(_, ranked)| ranked.hit.id == point.id)
-        };
-        let fusion = stages.iter().rposition(|stage| matches!(stage.work, Work::Fuse(_)));
-        for (number, stage) in stages.iter().enumerate() {
-            let Some((rank, ranked)) = place(number) else { continue };
-            let score = ranked.hit.score;
-            // Where a leg stands among the lists that the last fusion took.
-            let summand =
-                fusion.and_then(|f| stages[f].from.iter().position(|&from| usize::from(from) == number));
-            match stage.work {
-                Work::Fuse(_) => point.fusion = Some(FusionScore { rank, score }),
-                Work::Rerank { .. } if self.is_degraded(stage) => {}
-                Work::Rescore { .. } | Work::Rerank { .. } if summand.is_none() => {
-                    point.rerank = Some(RerankScore { rank, score });
-                }
-                Work::Search { .. } | Work::Rescore { .. } | Work::Rerank { .. } => {
-                    let contribution = fusion.zip(summand).and_then(|(f, position)| {
-                        place(f).and_then(|(_, fused)| fused.contributions.get(position).copied().flatten())
-                    });
-                    point.legs.push(Leg { name: self.leg_name(stage).to_owned(), rank, score, contribution });
-                }
-            }
-        }
-    }
-
-    fn is_degraded(&self, stage: &Stage) -> bool {
-        self.degraded.iter().any(|degraded| degraded.stage == self.reranker_name(stage))
-    }
-
-    /// The field that a stage searches or scores by, or its reranker.
-    fn leg_name(&self, stage: &Stage) -> &str {
-        match stage.work {
-            Work::Search { field, .. } | Work::Rescore { field, .. } => {
-                self.plan().field_names.get(usize::from(field)).map_or("", String::as_str)
-            }
-            Work::Rerank { .. } | Work::Fuse(_) => self.reranker_name(stage),
-        }
+    /// The hits of the answer.
+    pub(super) fn root(&self) -> &[Ranked] {
+        self.page.map_or(self.whole(), |page| page.of(self.whole()))
     }
 }
 
 impl From<Fused> for Ranked {
     fn from(fused: Fused) -> Self {
         let hit = Hit { id: fused.id, chunk: fused.chunk, score: fused.score };
-        Self { hit, contributions: fused.contributions }
+        Self { hit, contributions: fused.contributions, value: None }
     }
 }
 
@@ -420,17 +361,4 @@ fn read(fetched: &Fetched, title: Option<&str>) -> String {
     let payload = || serde_json::from_str::<serde_json::Value>(&fetched.payload).unwrap_or_default();
     let title = title.and_then(|field| payload().get(field)?.as_str().map(str::to_owned));
     with_title(&title.unwrap_or_default(), &fetched.text).into_owned()
-}
-
-/// The asked-for fields of a payload.
-fn payload(json: &str, wanted: &WithPayload) -> serde_json::Value {
-    let mut value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
-    if let serde_json::Value::Object(fields) = &mut value {
-        match wanted {
-            WithPayload::All | WithPayload::None => {}
-            WithPayload::Include(names) => fields.retain(|name, _| names.contains(name)),
-            WithPayload::Exclude(names) => fields.retain(|name, _| !names.contains(name)),
-        }
-    }
-    value
 }

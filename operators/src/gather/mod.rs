@@ -8,7 +8,11 @@
 //! complete when every shard has replied: counted, not timed, so a query never waits for a tick. Fusion runs here and
 //! nowhere else: only on lists that all shards have contributed to.
 
+mod answer;
+mod beside;
 mod execution;
+mod groups;
+mod page;
 
 pub use execution::{Absorbed, DOCUMENTS, Execution, Ranked, RerankTask};
 

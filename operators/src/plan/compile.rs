@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    Ask, Fault, FaultCode, Filter, Fusion, Node, NodeQuery, Params, PlanSpec, Query, VectorKind, VectorValue,
+    Ask, Fault, FaultCode, Filter, Formula, Fusion, Grouping, Node, NodeQuery, Params, PlanSpec, Query,
+    VectorKind, VectorValue,
 };
 use serde::{Deserialize, Serialize};
 
-/// A query's stages. Invariants: a stage comes after those it takes from; the last one is the root; no two are equal.
+use crate::index::shard::Listing;
+
+/// A query's stages. Invariants: a stage comes after those it takes from; the last one is the root, or its groups; no two
+/// are equal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// What is searched with; no two are equal.
@@ -84,6 +88,29 @@ pub enum Work {
     },
     /// Makes one list of several.
     Fuse(Fusion),
+    /// Lists documents.
+    List {
+        /// Their order.
+        listing: Listing,
+        /// Which documents may be listed: what this leaf and all stages above it ask for.
+        filter: Option<Filter>,
+        /// Whether a document is listed once for each of its values: at the root, as in Qdrant. Stages above take each
+        /// document once.
+        each_value: bool,
+    },
+    /// Counts documents.
+    Count {
+        /// Which are counted.
+        filter: Option<Filter>,
+    },
+    /// Scores what the stages before found by a formula.
+    Formula(Formula),
+    /// Puts what the stage before found into groups: the last stage. A search or a list before it is asked for its groups
+    /// instead of its hits.
+    Group {
+        /// Path of the field that makes groups, and most hits of each.
+        grouping: Grouping,
+    },
 }
 
 /// Configured plans and fields.
@@ -116,6 +143,15 @@ impl Plans {
         };
         let mut compiler = Compiler { plans: self, plan, text: None };
         let mut root = match &query.ask {
+            Ask::Count => {
+                let work = Work::Count { filter: query.filter.clone() };
+                compiler.plan.stages.push(Stage { work, from: Vec::new(), limit: 1, round: 0 });
+                return Ok(compiler.plan);
+            }
+            Ask::Page(_) => {
+                let message = "a page is read from its cursor and has no plan";
+                return Err(Fault::field(FaultCode::UnknownCursor, "cursor", message));
+            }
             Ask::Text { text, plan } => {
                 compiler.text = Some(text);
                 self.named(plan.as_deref())?.clone()
@@ -125,8 +161,17 @@ impl Plans {
                 node.clone()
             }
         };
-        root.limit = query.limit;
-        let last = compiler.node(&root, query.filter.as_ref())?;
+        // Groups are made of all that the stages before the root let it have.
+        let whole = query.group.is_some() && !root.prefetch.is_empty();
+        root.limit = if whole { usize::MAX } else { query.limit };
+        let mut last = compiler.node(&root, query.filter.as_ref())?;
+        if let Some(grouping) = &query.group {
+            last = compiler.group(last, grouping, query.limit);
+        } else if let Some(Stage { work: Work::List { each_value, .. }, .. }) =
+            compiler.plan.stages.last_mut()
+        {
+            *each_value = true;
+        }
         // The root is new unless the whole plan equals one of its own subtrees; then nothing came after it.
         debug_assert_eq!(usize::from(last) + 1, compiler.plan.stages.len());
         Ok(compiler.plan)
@@ -157,6 +202,13 @@ impl Compiler<'_> {
         let from = children.collect::<Result<Vec<_>, _>>()?;
         let work = match &node.query {
             Some(NodeQuery::Fusion(fusion)) => Work::Fuse(fusion.clone()),
+            Some(NodeQuery::List(list)) => {
+                Work::List { listing: Listing::Id(list.clone()), filter, each_value: false }
+            }
+            Some(NodeQuery::OrderBy(order)) => {
+                Work::List { listing: Listing::Value(order.clone()), filter, each_value: false }
+            }
+            Some(NodeQuery::Formula(formula)) => Work::Formula(formula.clone()),
             query => match self.reranker(node) {
                 Some((reranker, documents_max)) => {
                     Work::Rerank { reranker, text: self.text(query.as_ref()), documents_max }
@@ -173,13 +225,21 @@ impl Compiler<'_> {
         };
         let before = from.iter().map(|&stage| self.plan.stages[usize::from(stage)].round).max();
         let round = match work {
-            Work::Search { .. } => 0,
+            Work::Search { .. } | Work::List { .. } | Work::Count { .. } => 0,
+            Work::Formula(ref formula) if formula.reads_payloads() => before.unwrap_or(0) + 1,
             // Texts lie in the shards, as vectors do.
-            Work::Rescore { .. } | Work::Rerank { .. } => before.unwrap_or(0) + 1,
-            Work::Fuse(_) => before.unwrap_or(0),
+            Work::Rescore { .. } | Work::Rerank { .. } | Work::Group { .. } => before.unwrap_or(0) + 1,
+            Work::Fuse(_) | Work::Formula(_) => before.unwrap_or(0),
         };
         let stage = Stage { work, from, limit: node.limit, round };
         Ok(place(&mut self.plan.stages, stage))
+    }
+
+    /// The stage that groups what another one found.
+    fn group(&mut self, from: u16, grouping: &Grouping, limit: usize) -> u16 {
+        let round = self.plan.stages[usize::from(from)].round + 1;
+        let work = Work::Group { grouping: grouping.clone() };
+        place(&mut self.plan.stages, Stage { work, from: vec![from], limit, round })
     }
 
     /// Number of the reranker that a node uses, if it uses one, and how many documents that reads.
@@ -193,7 +253,15 @@ impl Compiler<'_> {
     fn text(&self, query: Option<&NodeQuery>) -> String {
         match query {
             Some(NodeQuery::Text(text)) => text.clone(),
-            Some(NodeQuery::Dense(_) | NodeQuery::Sparse(_) | NodeQuery::Multi(_) | NodeQuery::Fusion(_))
+            Some(
+                NodeQuery::Dense(_)
+                | NodeQuery::Sparse(_)
+                | NodeQuery::Multi(_)
+                | NodeQuery::Fusion(_)
+                | NodeQuery::List(_)
+                | NodeQuery::OrderBy(_)
+                | NodeQuery::Formula(_),
+            )
             | None => self.text.unwrap_or_default().to_owned(),
         }
     }
@@ -212,9 +280,14 @@ impl Compiler<'_> {
             Some(NodeQuery::Dense(vector)) => InputValue::Vector(VectorValue::Dense(vector.clone())),
             Some(NodeQuery::Sparse(vector)) => InputValue::Vector(VectorValue::Sparse(vector.clone())),
             Some(NodeQuery::Multi(vectors)) => InputValue::Vector(VectorValue::Multi(vectors.clone())),
-            query @ (Some(NodeQuery::Text(_) | NodeQuery::Fusion(_)) | None) => {
-                InputValue::Text(self.text(query))
-            }
+            query @ (Some(
+                NodeQuery::Text(_)
+                | NodeQuery::Fusion(_)
+                | NodeQuery::List(_)
+                | NodeQuery::OrderBy(_)
+                | NodeQuery::Formula(_),
+            )
+            | None) => InputValue::Text(self.text(query)),
         };
         if matches!(value, InputValue::Text(_)) && !spec.from_text {
             let kind = match spec.kind {
@@ -278,6 +351,8 @@ mod tests {
             consistency: Default::default(),
             with_payload: Default::default(),
             explain: true,
+            group: None,
+            page: None,
         }
     }
 
@@ -319,7 +394,7 @@ mod tests {
             let plan = plans(root.clone()).compile(asked).unwrap();
             let filter = |stage: &Stage| match &stage.work {
                 Work::Search { filter, .. } => Some(filter.clone()),
-                Work::Rescore { .. } | Work::Rerank { .. } | Work::Fuse(_) => None,
+                _ => None,
             };
             plan.stages.iter().filter_map(filter).collect()
         };

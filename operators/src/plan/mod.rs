@@ -9,7 +9,7 @@ mod recent;
 pub use compile::{InputValue, Plan, PlanInput, Plans, Stage, Work};
 pub use recent::Recent;
 
-use freshet_schemas::{Answer, Fault, FaultCode};
+use freshet_schemas::{Answer, Ask, Fault, FaultCode};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -18,12 +18,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::decode::DeadLetters;
 use crate::index::Time;
-use crate::message::{AnswerRecord, DeadLetter, PlannedQuery, QueryRecord, Ticket};
+use crate::message::{AnswerRecord, DeadLetter, PageTurn, PlannedQuery, QueryRecord, Ticket};
 
 /// Query ids remembered per worker.
 pub const RECENT_IDS_MAX: usize = 65_536;
 
-/// What becomes of a query: it runs, it is answered with an error, or it is a dead letter.
+/// What becomes of a query: it runs, it asks for a page, it is answered with an error, or it is a dead letter.
 pub struct Planned<'scope> {
     /// Queries that run.
     pub queries: StreamVec<'scope, Time, PlannedQuery>,
@@ -31,6 +31,8 @@ pub struct Planned<'scope> {
     pub refused: StreamVec<'scope, Time, AnswerRecord>,
     /// Duplicates: their id is answered once, so they cannot be.
     pub letters: StreamVec<'scope, Time, DeadLetter>,
+    /// Pages of earlier queries.
+    pub turns: StreamVec<'scope, Time, PageTurn>,
 }
 
 /// Plans queries.
@@ -46,9 +48,11 @@ pub fn plan<'scope>(
     let (queries_out, queries) = builder.new_output();
     let (refused_out, refused) = builder.new_output();
     let (letters_out, dead) = builder.new_output();
+    let (turns_out, turns) = builder.new_output();
     let mut queries_out = OutputBuilder::from(queries_out);
     let mut refused_out = OutputBuilder::from(refused_out);
     let mut letters_out = OutputBuilder::from(letters_out);
+    let mut turns_out = OutputBuilder::from(turns_out);
     builder.build(move |_| {
         let mut recent = Recent::new(RECENT_IDS_MAX);
         let mut number = 0;
@@ -63,6 +67,13 @@ pub fn plan<'scope>(
                         // The record is settled with its dead letter, or was by an earlier run.
                         continue;
                     }
+                    let record = match page_turn(record) {
+                        Ok(turn) => {
+                            turns_out.activate().session(&cap).give(turn);
+                            continue;
+                        }
+                        Err(record) => *record,
+                    };
                     number += 1;
                     let ticket = Ticket { worker, number };
                     match planned(record, ticket, &plans) {
@@ -73,12 +84,26 @@ pub fn plan<'scope>(
             });
         }
     });
-    Planned { queries, refused, letters: dead }
+    Planned { queries, refused, letters: dead, turns }
 }
 
 fn duplicate(id: &str) -> Fault {
     let message = format!("query id \"{id}\" has been used before; every query needs an id of its own");
     Fault::field(FaultCode::DuplicateId, "id", message)
+}
+
+/// The page that a query asks for; the query itself where it asks for something else.
+fn page_turn(record: QueryRecord) -> Result<PageTurn, Box<QueryRecord>> {
+    let cursor = match &record.query {
+        Ok(query) => match query.ask {
+            Ask::Page(cursor) => Some(cursor),
+            Ask::Text { .. } | Ask::Plan(_) | Ask::Count => None,
+        },
+        Err(_) => None,
+    };
+    let Some(cursor) = cursor else { return Err(Box::new(record)) };
+    let QueryRecord { origin, id, headers, read_at_us, .. } = record;
+    Ok(PageTurn { origin, headers, read_at_us, id, cursor })
 }
 
 fn planned(record: QueryRecord, ticket: Ticket, plans: &Plans) -> Result<PlannedQuery, AnswerRecord> {

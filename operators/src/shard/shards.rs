@@ -113,6 +113,25 @@ impl Shards {
                     TaskReply::Hits(shard.score(time, usize::from(field), &probe, &ids)?)
                 }
                 (Some(shard), Task::Fetch(wanted)) => TaskReply::Fetched(shard.fetch(time, &wanted)),
+                (None, Task::List { .. }) => TaskReply::Listed(Vec::new()),
+                (None, Task::Count { .. }) => TaskReply::Counted(0),
+                (None, Task::Payloads(_)) => TaskReply::Payloads(Vec::new()),
+                (None, Task::GroupHeads { .. }) => TaskReply::GroupHeads(Vec::new()),
+                (None, Task::GroupMembers { .. }) => TaskReply::GroupMembers(Vec::new()),
+                (Some(shard), Task::List { listing, k, filter, each_value }) => {
+                    TaskReply::Listed(shard.list(time, &listing, k, filter.as_ref(), each_value))
+                }
+                (Some(shard), Task::Count { filter }) => {
+                    TaskReply::Counted(shard.count(time, filter.as_ref()) as u64)
+                }
+                (Some(shard), Task::Payloads(ids)) => TaskReply::Payloads(shard.payloads(time, &ids)),
+                (Some(shard), Task::GroupHeads { finding, by, count, filter }) => {
+                    TaskReply::GroupHeads(shard.group_heads(time, &finding, &by, count, filter.as_ref())?)
+                }
+                (Some(shard), Task::GroupMembers { finding, by, groups, size, filter }) => {
+                    let filter = filter.as_ref();
+                    TaskReply::GroupMembers(shard.group_members(time, &finding, &by, &groups, size, filter)?)
+                }
             };
             replies.push((stage, reply));
         }
@@ -135,6 +154,7 @@ impl Shards {
             segments: sum.segments + one.segments,
             sealed: sum.sealed + one.sealed,
             bytes: sum.bytes + one.bytes,
+            builds: sum.builds + one.builds,
         })
     }
 

@@ -13,7 +13,7 @@ use freshet_schemas::{Offset, Partition};
 
 use super::answers::{Answers, Keeper, Target};
 use super::request;
-use super::{Cut, Manifest, SnapshotError, Writer};
+use super::{Cut, Manifest, SnapshotError, SnapshotMetrics, Writer};
 use crate::index::Time;
 use crate::index::shard::PartCut;
 
@@ -108,6 +108,7 @@ impl Snapshots {
         workers: usize,
         interval: Duration,
         with_answers: bool,
+        metrics: SnapshotMetrics,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = channel::<Job>();
         let wakes = jobs.clone();
@@ -127,7 +128,7 @@ impl Snapshots {
         };
         let state = Arc::new(Mutex::new(state));
         let keeper = answers.clone().map(Keeper::new);
-        let scribe = Scribe { writer, keeper, interval, state: Arc::clone(&state) };
+        let scribe = Scribe { writer, keeper, interval, state: Arc::clone(&state), metrics };
         let thread =
             std::thread::Builder::new().name("snapshots".into()).spawn(move || scribe.run(&inbox))?;
         Ok(Self { state, workers, interval, jobs, answers, thread: Some(thread) })
@@ -219,6 +220,7 @@ struct Scribe {
     keeper: Option<Keeper>,
     interval: Duration,
     state: Arc<Mutex<State>>,
+    metrics: SnapshotMetrics,
 }
 
 impl Scribe {
@@ -228,7 +230,9 @@ impl Scribe {
         loop {
             match inbox.recv_timeout(look.saturating_duration_since(Instant::now())) {
                 Ok(Job::Cut(cut)) => {
+                    let begun = Instant::now();
                     let written = self.writer.write(cut).map(Arc::new);
+                    self.metrics.cut(written.as_deref().ok(), begun.elapsed().as_secs_f64());
                     self.done(written);
                     self.keep_answers();
                 }

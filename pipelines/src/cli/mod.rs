@@ -2,7 +2,9 @@
 //!
 //! Exit codes: 0 done, 1 failed while running, 2 wrong use or configuration.
 
+mod doctor;
 mod eval;
+mod load;
 mod logs;
 mod models;
 mod query;
@@ -10,16 +12,24 @@ mod replay;
 mod run;
 mod snapshots;
 mod tail;
+mod topics;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use freshet::causes::with_causes;
 use freshet_config::Config;
+use serde_json::json;
 
 /// Streaming hybrid search: documents and queries flow in from topics, ranked answers flow out.
 #[derive(Parser)]
-#[command(version, about, after_help = "Start here: freshet run --config config/files.toml")]
+#[command(
+    version,
+    about,
+    after_help = "Start here: freshet run --config config/files.toml\n\n\
+        Exit codes: 0 done, 1 failed while running, 2 wrong use or configuration."
+)]
 struct Cli {
     /// What is logged, such as `info` or `freshet_operators=debug`.
     #[arg(long, global = true, env = "FRESHET_LOG", default_value = "warn", value_name = "FILTER")]
@@ -43,6 +53,14 @@ enum Command {
         after_help = "Example: freshet replay data/queries.jsonl --at 20261121T090000.000Z --at 20261121T100000.000Z"
     )]
     Replay(replay::ReplayArgs),
+    /// Write documents from files to the documents topic.
+    #[command(
+        after_help = "Example: freshet load --config config/files.toml tickets.jsonl more.parquet products.csv"
+    )]
+    Load(load::LoadArgs),
+    /// Create and list the topics of a pipeline.
+    #[command(subcommand, after_help = "Example: freshet topics create --config config/kafka.toml")]
+    Topics(topics::TopicsCommand),
     /// Show the answers in the answers topic, as tables of ranks per stage.
     #[command(after_help = "Example: freshet tail --config config/files.toml --ids q1,q2")]
     Tail(tail::TailArgs),
@@ -57,7 +75,26 @@ enum Command {
     Snapshots(snapshots::SnapshotsCommand),
     /// Check a configuration: all problems at once, each with its key.
     #[command(after_help = "Example: freshet check --config config/kafka.toml")]
-    Check(ConfigArgs),
+    Check(CheckArgs),
+    /// Look at what a pipeline needs here: what is missing, what is slow, and how to mend it.
+    #[command(after_help = "Example: freshet doctor --config config/kafka.toml")]
+    Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "Example: freshet completions bash > /etc/bash_completion.d/freshet")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `freshet check`.
+#[derive(Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print what was found as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where the configuration is.
@@ -82,18 +119,6 @@ impl ConfigArgs {
     }
 }
 
-/// An error with its causes, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}
-
 /// Parses the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -105,11 +130,18 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Query(args) => query::query(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Load(args) => load::load(&args),
+        Command::Topics(command) => topics::topics_command(&command),
         Command::Tail(args) => tail::tail(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Models(command) => models::models(&command),
         Command::Snapshots(command) => snapshots::snapshots(&command),
         Command::Check(args) => check(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "freshet", &mut std::io::stdout());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,11 +157,26 @@ pub(crate) fn main() -> ExitCode {
 }
 
 #[allow(clippy::print_stdout, reason = "the result of the command")]
-fn check(args: &ConfigArgs) -> Result<(), Failure> {
-    let config = args.load()?;
+fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let file = args.config.config.display();
+    let config = match Config::load(&args.config.config) {
+        Ok(config) => config,
+        Err(errors) if args.json => {
+            let problem =
+                |problem: &freshet_config::Problem| json!({"key": problem.key, "message": problem.message});
+            let problems: Vec<_> = errors.problems.iter().map(problem).collect();
+            println!("{}", json!({"file": args.config.config, "ok": false, "problems": problems}));
+            return Err(Failure::Usage(errors.to_string()));
+        }
+        Err(errors) => return Err(Failure::Usage(errors.to_string())),
+    };
     let fields: Vec<&str> = config.vectors.keys().map(String::as_str).collect();
     let plans: Vec<&str> = config.plans.keys().map(String::as_str).collect();
-    println!("{}: ok", args.config.display());
+    if args.json {
+        println!("{}", json!({"file": args.config.config, "ok": true, "vectors": fields, "plans": plans}));
+        return Ok(());
+    }
+    println!("{file}: ok");
     println!("  vectors: {}", fields.join(", "));
     println!("  plans:   {}", plans.join(", "));
     Ok(())

@@ -105,10 +105,6 @@ fn show(text: &str, answer: &Answer) {
         return;
     }
     println!("{text}");
-    if answer.points.is_empty() {
-        println!("no document matches");
-    } else {
-        println!("{}", render::answer_table(answer, std::io::stdout().is_terminal()));
-    }
+    println!("{}", render::found(answer, std::io::stdout().is_terminal()));
     println!("{}", render::reflects(answer));
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Field;
+use crate::causes::with_causes;
 use crate::setup::Setup;
 
 /// Most models that requests may have loaded.
@@ -140,7 +141,7 @@ impl Inference {
                 format!("{MODELS_MAX} models are loaded, as many as may be; {name:?} is not one of them");
             return Err(InferenceError::Wrong(message));
         }
-        let wrong = |error| InferenceError::Wrong(super::with_causes(&error));
+        let wrong = |error| InferenceError::Wrong(with_causes(&error));
         let model = load(name, &self.folders).map_err(wrong)?;
         let service = EmbeddingService::with_backends(vec![model], &self.embedding).map_err(wrong)?;
         loaded.insert(name.to_owned(), Arc::clone(&service));
@@ -183,7 +184,9 @@ impl Bm25 {
                         .ok_or_else(|| wrong(format!("options.language: {value} is no name")))?;
                 }
                 _ => {
-                    return Err(wrong(format!("options.{key} is not supported; k, b, avg_len, language are")));
+                    return Err(wrong(format!(
+                        "options.{key} is not supported; k, b, avg_len, language are"
+                    )));
                 }
             }
         }

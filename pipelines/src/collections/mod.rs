@@ -59,6 +59,9 @@ pub enum CollectionError {
     /// The topic that says which collections there are.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Metrics that are shown already: a bug.
+    #[error("metrics cannot be shown")]
+    Metrics(#[from] prometheus::Error),
     /// The run ended early.
     #[error("the collection did not start: {0}")]
     Run(String),
@@ -367,16 +370,4 @@ fn check_name(name: &str) -> Result<(), CollectionError> {
     Err(CollectionError::Wrong(format!(
         "collection name {shown:?} is no part of a topic: at most {NAME_CHARS_MAX} letters, digits, \".\", \"_\" or \"-\""
     )))
-}
-
-/// An error with its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

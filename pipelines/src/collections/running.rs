@@ -12,9 +12,11 @@ use freshet_operators::control::Control;
 use freshet_operators::decode::DEAD_LETTER_SUFFIX;
 use freshet_operators::snapshot::Store;
 use freshet_operators::wake::block_on;
+use prometheus::Registry;
 use tokio::sync::RwLock;
 
 use super::{CollectionError, Schema};
+use crate::causes::with_causes;
 use crate::http::pipe::Pipe;
 use crate::run::{self, Progress, RunError, Until};
 use crate::setup::Setup;
@@ -38,6 +40,8 @@ pub(crate) struct Collection {
     pub(crate) pipe: Arc<Pipe>,
     pub(crate) schema: Schema,
     pub(crate) layout: Layout,
+    /// What it counts, under its name; nothing of the pipeline of the configuration, which has its own.
+    pub(crate) registry: Registry,
     /// Whoever reads points to write them anew has it alone.
     pub(crate) writes: RwLock<()>,
     /// Numbers changes; greater than those of earlier runs.
@@ -55,6 +59,7 @@ impl Collection {
     ) -> Result<Arc<Self>, CollectionError> {
         let control = Arc::new(Control::default());
         let pipe = Arc::new(Pipe::start(&setup, &connector, &control)?);
+        let registry = registry(name, &setup, &*connector)?;
         let run =
             move || run::run(setup, connector, Until::Stopped, &control, &Arc::new(Progress::default()));
         let shown = name.to_owned();
@@ -63,8 +68,8 @@ impl Collection {
         };
         let thread = std::thread::Builder::new().name(format!("run {name}")).spawn(watched);
         let thread = thread.map_err(|error| CollectionError::Run(error.to_string()))?;
-        let collection =
-            Self { run: Mutex::new(Some(thread)), ..Self::of(name, pipe, schema, Layout::Wrapped) };
+        let run = Mutex::new(Some(thread));
+        let collection = Self { run, registry, ..Self::of(name, pipe, schema, Layout::Wrapped) };
         Ok(Arc::new(collection))
     }
 
@@ -75,7 +80,7 @@ impl Collection {
             pipe.spec.vectors.iter().filter_map(|(name, spec)| Some((name.clone(), spec.size?))).collect();
         let (name, schema) = (config.pipeline.name.clone(), Schema::of_config(config, &sizes));
         let layout = match config.documents.payload.as_deref() {
-            Some(PAYLOAD_FIELD) => Layout::Wrapped,
+            Some(PAYLOAD_FIELD) if config.documents.text.is_empty() => Layout::Wrapped,
             _ => Layout::Plain,
         };
         Self::of(&name, pipe, schema, layout)
@@ -87,6 +92,7 @@ impl Collection {
             pipe,
             schema,
             layout,
+            registry: Registry::new(),
             writes: RwLock::default(),
             operations: AtomicU64::new(clock::now_us()),
             run: Mutex::default(),
@@ -113,7 +119,7 @@ impl Collection {
         let _ = block_on(phase.wait_for(|phase| *phase >= Phase::Ready));
         match self.obstacle() {
             None => Ok(()),
-            Some(why) => Err(self.join().err().map_or(why, |error| super::with_causes(&error))),
+            Some(why) => Err(self.join().err().map_or(why, |error| with_causes(&error))),
         }
     }
 
@@ -134,6 +140,16 @@ impl Collection {
             Some(Err(_)) => Err(RunError::Failed("the run panicked".to_owned())),
         }
     }
+}
+
+/// Shows what a collection counts, labelled with its name.
+fn registry(name: &str, setup: &Setup, connector: &dyn Connector) -> Result<Registry, CollectionError> {
+    #[expect(clippy::disallowed_types, reason = "what the library takes; it holds one label")]
+    let labels = std::collections::HashMap::from([("collection".to_owned(), name.to_owned())]);
+    let registry = Registry::new_custom(None, Some(labels))?;
+    setup.metrics.register(&registry)?;
+    connector.register(&registry)?;
+    Ok(registry)
 }
 
 /// The configuration of a collection beside that of the process.
@@ -182,7 +198,7 @@ pub(super) fn topics(topics: &Topics) -> Vec<String> {
 /// Removes the snapshots of a collection.
 pub(super) fn clear_snapshots(config: &Config) -> Result<(), CollectionError> {
     let Some(snapshots) = &config.snapshots else { return Ok(()) };
-    let failed = |error| CollectionError::Wrong(super::with_causes(&error));
+    let failed = |error| CollectionError::Wrong(with_causes(&error));
     let store = Store::create(&snapshots.store, &snapshots.options).map_err(failed)?;
     store.remove_all().map_err(failed)
 }

@@ -66,6 +66,9 @@ fn name(node: &Node) -> String {
                 false => format!("rrf, k = {k}, weights {}", weights.join(", ")),
             }
         }
+        (Some(NodeQuery::List(_)), _) => "list".to_owned(),
+        (Some(NodeQuery::OrderBy(order)), _) => format!("list by {}", order.key),
+        (Some(NodeQuery::Formula(_)), _) => "formula".to_owned(),
         (_, using) if node.prefetch.is_empty() => using.to_owned(),
         (_, using) => format!("rerank by {using}"),
     }

@@ -37,6 +37,16 @@ pub(super) async fn flow_script() -> Response {
     asset(SCRIPT, include_str!("pages/flow.js"))
 }
 
+/// `GET /dataflow`: the picture of the dataflow.
+pub(super) async fn dataflow() -> Response {
+    asset(HTML, include_str!("pages/dataflow.html"))
+}
+
+/// `GET /dataflow.js`
+pub(super) async fn dataflow_script() -> Response {
+    asset(SCRIPT, include_str!("pages/dataflow.js"))
+}
+
 /// `GET /style.css`
 pub(super) async fn style() -> Response {
     asset(STYLE, include_str!("pages/style.css"))

@@ -1,11 +1,14 @@
 //! Whether the process lives and answers, what it counts, and what the search page shows of it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use freshet_schemas::AsOf;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
 use serde_json::json;
 
@@ -36,18 +39,33 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /metrics`: in Prometheus' text format.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    if let Some(gateway) = &app.pipe.setup.gateway {
-        app.pipe.setup.metrics.gateway_queue.set(i64::try_from(gateway.waiting()).unwrap_or(i64::MAX));
-    }
+    app.operators.show(&app.pipe.setup.dataflow.summary());
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
-    encoder.encode(&app.registry.gather(), &mut text).map_err(|error| {
+    encoder.encode(&families(&app), &mut text).map_err(|error| {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("metrics not written: {error}"))
     })?;
     let mut response = Response::new(text.into());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
+}
+
+/// All that is counted, by name; what belongs to a collection has its name as a label.
+fn families(app: &App) -> Vec<MetricFamily> {
+    app.pipe.show_waiting();
+    let own = app.registry.gather().into_iter().map(|family| (family.name().to_owned(), family));
+    let mut families: BTreeMap<String, MetricFamily> = own.collect();
+    for collection in app.collections.iter().flat_map(|list| list.all()) {
+        collection.pipe.show_waiting();
+        for mut family in collection.registry.gather() {
+            match families.entry(family.name().to_owned()) {
+                Entry::Occupied(mut known) => known.get_mut().mut_metric().extend(family.take_metric()),
+                Entry::Vacant(free) => drop(free.insert(family)),
+            }
+        }
+    }
+    families.into_values().collect()
 }
 
 /// `GET /api/status`: what is indexed, and what can be asked.

@@ -8,6 +8,7 @@
 //! their own. Limits: connections, requests, bytes of a body, and the time that anything may take.
 
 mod assets;
+mod dataflow;
 mod documents;
 mod guard;
 mod health;
@@ -33,6 +34,7 @@ use freshet_config::Http;
 use freshet_operators::connect::{ConnectError, Connector};
 use freshet_operators::control::Control;
 use freshet_operators::embed::EmbedError;
+use freshet_operators::observe::OperatorMetrics;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 use tokio::sync::{Semaphore, watch};
@@ -87,6 +89,7 @@ struct App {
     own: Option<Arc<Collection>>,
     registry: Registry,
     metrics: HttpMetrics,
+    operators: OperatorMetrics,
     /// Requests of the API that may still be taken.
     slots: Semaphore,
 }
@@ -133,6 +136,7 @@ impl Server {
         }
         let registry = Registry::new();
         setup.metrics.register(&registry)?;
+        setup.snapshot_metrics.register(&registry)?;
         setup.rerank_metrics.register(&registry)?;
         if let Some(service) = &setup.service {
             service.metrics().register(&registry)?;
@@ -146,6 +150,7 @@ impl Server {
             collections,
             own,
             metrics: HttpMetrics::register(&registry)?,
+            operators: OperatorMetrics::register(&registry)?,
             slots: Semaphore::new(http.requests_max.get()),
             http: http.clone(),
             registry,
@@ -195,6 +200,7 @@ fn router(app: &Arc<App>) -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(app), guard::admit));
     let watched = Router::new()
         .route("/api/status", get(health::status))
+        .route("/api/dataflow", get(dataflow::get))
         .route("/metrics", get(health::metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(app), guard::admit_always));
     let open = Router::new()
@@ -205,6 +211,8 @@ fn router(app: &Arc<App>) -> Router {
         .route("/docs.js", get(assets::docs_script))
         .route("/search.js", get(assets::page_script))
         .route("/flow.js", get(assets::flow_script))
+        .route("/dataflow", get(assets::dataflow))
+        .route("/dataflow.js", get(assets::dataflow_script))
         .route("/style.css", get(assets::style));
     let router = guarded.merge(watched).merge(open);
     let router = match &app.collections {

@@ -23,7 +23,7 @@ pub(super) const fn route(method: &'static str, path: &'static str, summary: &'s
 }
 
 /// Every route but the pages.
-pub(super) const ROUTES: [Route; 10] = [
+pub(super) const ROUTES: [Route; 11] = [
     route(
         "post",
         "/api/query",
@@ -38,6 +38,7 @@ pub(super) const ROUTES: [Route; 10] = [
     route("put", "/api/documents", "The same as POST: a document replaces the one with its id."),
     route("delete", "/api/documents/{id}", "Deletes a document."),
     route("get", "/api/status", "What is indexed, and what can be asked."),
+    route("get", "/api/dataflow", "What each operator of the dataflow has done since the run began."),
     route("get", "/healthz", "Whether the process lives."),
     route("get", "/readyz", "Whether queries are answered."),
     route("get", "/metrics", "What is counted, in Prometheus' text format."),
@@ -146,6 +147,7 @@ fn refusals() -> Map<String, Value> {
     let refusals = [
         ("400", "Something in the request is wrong: code, message and field say what."),
         ("401", "No key, or one that is not known."),
+        ("404", "The cursor is not known, or not any more."),
         ("408", "The body did not come in time."),
         ("413", "Too large."),
         ("500", "A model or the server failed."),

@@ -76,6 +76,14 @@ impl Pipe {
         self.writer.write(records)?.await.map_err(|_| Refusal::ended())
     }
 
+    /// Shows how many questions wait.
+    pub(crate) fn show_waiting(&self) {
+        if let Some(gateway) = &self.setup.gateway {
+            let waiting = i64::try_from(gateway.waiting()).unwrap_or(i64::MAX);
+            self.setup.metrics.gateway_queue.set(waiting);
+        }
+    }
+
     /// Ends the writer; what comes later is refused.
     pub(crate) fn end(&self) {
         self.writer.end();

@@ -78,6 +78,7 @@ pub(crate) fn status_of(code: FaultCode) -> StatusCode {
     match code {
         FaultCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         FaultCode::ConsistencyTimeout => StatusCode::GATEWAY_TIMEOUT,
+        FaultCode::UnknownCursor => StatusCode::NOT_FOUND,
         FaultCode::ModelFailed | FaultCode::NotWritten => StatusCode::INTERNAL_SERVER_ERROR,
         FaultCode::NotUtf8
         | FaultCode::NotJson
@@ -91,7 +92,8 @@ pub(crate) fn status_of(code: FaultCode) -> StatusCode {
         | FaultCode::UnknownVector
         | FaultCode::UnknownPlan
         | FaultCode::TooDeep
-        | FaultCode::DuplicateId => StatusCode::BAD_REQUEST,
+        | FaultCode::DuplicateId
+        | FaultCode::FormulaFailed => StatusCode::BAD_REQUEST,
     }
 }
 

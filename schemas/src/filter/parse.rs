@@ -46,6 +46,16 @@ impl Filter {
     }
 }
 
+impl Condition {
+    /// Reads one condition, which stands at `path`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its field below `path`.
+    pub fn parse(value: &Value, path: &str) -> Result<Self, Fault> {
+        Reader { conditions: 0 }.condition(value, path, 1)
+    }
+}
+
 /// Counts what it reads.
 struct Reader {
     conditions: usize,

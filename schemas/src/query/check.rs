@@ -66,7 +66,9 @@ impl Node {
             Some(NodeQuery::Dense(vector)) => fit(VectorKind::Dense, Some(vector.len())),
             Some(NodeQuery::Sparse(_)) => fit(VectorKind::Sparse, None),
             Some(NodeQuery::Multi(rows)) => fit(VectorKind::Multi, rows.first().map(Vec::len)),
-            Some(NodeQuery::Fusion(_)) => None,
+            Some(
+                NodeQuery::Fusion(_) | NodeQuery::List(_) | NodeQuery::OrderBy(_) | NodeQuery::Formula(_),
+            ) => None,
         }
     }
 
@@ -79,7 +81,15 @@ impl Node {
                 Some(invalid(join(path, "using"), message))
             }
             None | Some(NodeQuery::Text(_)) => None,
-            Some(NodeQuery::Dense(_) | NodeQuery::Sparse(_) | NodeQuery::Multi(_) | NodeQuery::Fusion(_)) => {
+            Some(
+                NodeQuery::Dense(_)
+                | NodeQuery::Sparse(_)
+                | NodeQuery::Multi(_)
+                | NodeQuery::Fusion(_)
+                | NodeQuery::List(_)
+                | NodeQuery::OrderBy(_)
+                | NodeQuery::Formula(_),
+            ) => {
                 let message = format!("reranker {name} reads texts: give a text as \"query\"");
                 Some(invalid(join(path, "query"), message))
             }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Fusion, LIMIT_DEFAULT, Node, NodeQuery, Params, QueryLimits, RRF_K_DEFAULT};
+use super::list::{list, order_by};
+use super::{Formula, Fusion, LIMIT_DEFAULT, List, Node, NodeQuery, Params, QueryLimits, RRF_K_DEFAULT};
 use crate::document::too_large;
 use crate::json::{Fields, describe, element, invalid, join};
 use crate::{Fault, FaultCode, Filter, VectorValue};
@@ -12,12 +13,13 @@ const KNOWN: [&str; 6] = ["prefetch", "query", "using", "limit", "params", "filt
 /// Fields of Qdrant's nodes that are not served yet.
 pub(super) const NOT_YET: [&str; 2] = ["score_threshold", "lookup_from"];
 /// Queries of Qdrant that are not served yet.
-const QUERIES_NOT_YET: [&str; 8] =
-    ["recommend", "discover", "context", "order_by", "formula", "sample", "mmr", "relevance_feedback"];
+const QUERIES_NOT_YET: [&str; 6] =
+    ["recommend", "discover", "context", "sample", "mmr", "relevance_feedback"];
 /// Search parameters of Qdrant that are not served yet.
 const PARAMS_NOT_YET: [&str; 3] = ["quantization", "indexed_only", "acorn"];
 /// Forms of a query, for messages.
-const FORMS: &str = "a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …} or {\"rrf\": …}";
+const FORMS: &str = "a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, \
+                     {\"order_by\": …} or {\"formula\": …}";
 
 /// Where a plan comes from, and so what it may hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,10 @@ impl Reader<'_> {
         let query = match fields.get("query") {
             Some(value) => Some(self.query(value, &fields.path("query"), prefetch.len())?),
             None if self.source == Source::Config => None,
+            // Nothing to search for and nothing to make it of: all there is.
+            None if prefetch.is_empty() && fields.get("using").is_none() => {
+                Some(NodeQuery::List(List::default()))
+            }
             None => {
                 let message = format!("missing: give {FORMS}");
                 return Err(invalid(fields.path("query"), message));
@@ -101,6 +107,27 @@ impl Reader<'_> {
         let fields = Fields::of(value, path)?;
         if let Some(form) = QUERIES_NOT_YET.iter().find(|form| object.contains_key(**form)) {
             return Err(fields.not_supported(form));
+        }
+        let listed = if object.contains_key("list") {
+            Some(NodeQuery::List(list(&fields)?))
+        } else if object.contains_key("order_by") {
+            Some(NodeQuery::OrderBy(order_by(&fields)?))
+        } else {
+            None
+        };
+        if let Some(listed) = listed {
+            let message =
+                "a list begins with all documents and takes no \"prefetch\": give it to the stage above";
+            return if prefetches == 0 { Ok(listed) } else { Err(invalid(path, message)) };
+        }
+        if object.contains_key("formula") {
+            let formula = Formula::of(&fields)?;
+            let message = "a formula needs \"prefetch\": the hits that it scores";
+            return if prefetches > 0 {
+                Ok(NodeQuery::Formula(formula))
+            } else {
+                Err(invalid(path, message))
+            };
         }
         let fusion = if object.contains_key("fusion") {
             fields.only(&["fusion"], &[])?;
@@ -139,7 +166,13 @@ impl Reader<'_> {
             }
             Value::Object(object) if !object.contains_key("indices") && !object.contains_key("values") => {
                 let fields = Fields::of(value, path)?;
-                fields.only(&["text", "model", "nearest", "fusion", "rrf", "indices", "values"], &[])?;
+                fields.only(
+                    &[
+                        "text", "model", "nearest", "fusion", "rrf", "indices", "values", "list", "order_by",
+                        "formula",
+                    ],
+                    &[],
+                )?;
                 return Err(invalid(path, format!("the query says nothing: give {FORMS}")));
             }
             Value::Number(_) => {
@@ -221,7 +254,13 @@ fn using(
         (Some(NodeQuery::Fusion(_)), Some(_)) => {
             Err(invalid(path, "a fusion takes its prefetches as they are and has no \"using\""))
         }
-        (Some(NodeQuery::Fusion(_)), None) => Ok(None),
+        (Some(NodeQuery::List(_) | NodeQuery::OrderBy(_) | NodeQuery::Formula(_)), Some(_)) => {
+            Err(invalid(path, "a list or a formula searches no vector field and has no \"using\""))
+        }
+        (
+            Some(NodeQuery::Fusion(_) | NodeQuery::List(_) | NodeQuery::OrderBy(_) | NodeQuery::Formula(_)),
+            None,
+        ) => Ok(None),
         (_, Some(using)) => Ok(Some(using.to_owned())),
         (_, None) => {
             let message = if has_prefetch {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::node::{self, NOT_YET as NODE_NOT_YET};
+use super::shape;
 use super::{Ask, Consistency, Node, Query, QueryFault, QueryLimits, WithPayload};
 use crate::document::{too_large, value_bytes_max};
 use crate::identity::{id_in_value, identify, identify_by_key};
@@ -15,7 +16,7 @@ use crate::{Fault, FaultCode, Offset, Partition, Record};
 const ID: &str = "id";
 
 /// Fields of a query.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 21] = [
     ID,
     "text",
     "plan",
@@ -32,10 +33,15 @@ const KNOWN: [&str; 16] = [
     "offset",
     "with_vector",
     "with_vectors",
+    "count",
+    "group_by",
+    "group_size",
+    "page",
+    "cursor",
 ];
 
 /// Fields of Qdrant's points/query and points/query/groups that stand at the top only and are not served yet.
-const NOT_YET: [&str; 4] = ["shard_key", "group_by", "group_size", "with_lookup"];
+const NOT_YET: [&str; 2] = ["shard_key", "with_lookup"];
 
 impl Query {
     /// Reads a record of the queries topic.
@@ -69,7 +75,9 @@ impl Query {
         let ask = ask(&fields, limits)?;
         let (limit, filter) = match &ask {
             Ask::Plan(root) => (root.limit, None),
-            Ask::Text { .. } => (node::limit(&fields, limits)?, node::filter(&fields)?),
+            Ask::Text { .. } | Ask::Count | Ask::Page(_) => {
+                (node::limit(&fields, limits)?, node::filter(&fields)?)
+            }
         };
         Ok(Self {
             id,
@@ -79,6 +87,8 @@ impl Query {
             consistency: consistency(&fields)?,
             with_payload: with_payload(&fields)?,
             explain: fields.bool("explain")?.unwrap_or(true),
+            group: shape::grouping(&fields, limit, limits)?,
+            page: shape::page(&fields, limits)?,
         })
     }
 }
@@ -104,13 +114,15 @@ fn harmless(fields: &Fields<'_>, field: &str, asks_nothing: impl Fn(&Value) -> b
 }
 
 fn ask(fields: &Fields<'_>, limits: &QueryLimits) -> Result<Ask, Fault> {
+    if let Some(page) = shape::cursor(fields)? {
+        return Ok(page);
+    }
+    if shape::is_count(fields)? {
+        return Ok(Ask::Count);
+    }
     let Some(text) = fields.str("text")? else {
         if fields.get("plan").is_some() {
             return Err(invalid("plan", "a named plan needs \"text\""));
-        }
-        if fields.get("query").is_none() && fields.get("prefetch").is_none() {
-            let message = "nothing to search for: give \"text\", or \"query\" and \"using\"";
-            return Err(invalid("query", message));
         }
         return Node::of_query(fields, limits).map(Ask::Plan);
     };

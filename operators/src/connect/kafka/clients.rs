@@ -76,6 +76,15 @@ const WRITER_DEFAULTS: &[(&str, &str)] = &[
 /// hidden from readers, too. A live pipeline that is kept from its brokers for longer begins its transaction again.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest life of a connection of the producer of transactions that nobody uses.
+///
+/// Librdkafka keeps who coordinates the group, also after that broker has left the cluster, and asks for the new coordinator
+/// only when a connection to some broker comes or goes: in a cluster that is quiet otherwise a transaction would wait for
+/// ever. Connections that end while it waits make it ask, early enough for the transaction to go on.
+const IDLE: &str = "connections.max.idle.ms";
+/// Such lives in the time that a transaction may last.
+const IDLE_PER_TRANSACTION: u32 = 3;
+
 /// Names under which librdkafka knows a default's property too; one that the configuration uses stands.
 const ALIASES: &[(&str, &str)] = &[
     ("linger.ms", "queue.buffering.max.ms"),
@@ -164,6 +173,9 @@ impl Clients {
         let timeout = millis("transaction.timeout.ms")
             .unwrap_or_else(|| TRANSACTION_TIMEOUT.max(millis("socket.timeout.ms").unwrap_or_default()));
         config.set("transaction.timeout.ms", timeout.as_millis().to_string());
+        if self.property(IDLE).is_none() {
+            config.set(IDLE, (timeout / IDLE_PER_TRANSACTION).as_millis().max(1).to_string());
+        }
         (config, timeout)
     }
 
@@ -386,7 +398,7 @@ impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Failed connections are reported once, by `error`; librdkafka repeats them with every attempt. CONFWARN is
         // about properties that this kind of client does not use.
-        let repeated = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "REQTMOUT");
+        let repeated = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "REQTMOUT" | "GETPID");
         if level as i32 <= RDKafkaLogLevel::Warning as i32 && !repeated {
             tracing::warn!(facility, message, "librdkafka");
         } else {

@@ -97,13 +97,13 @@ impl Kafka {
                 drop(polled.poll(SERVE));
             }
         })?;
-        let watch = Arc::new(Watch::new(Arc::clone(&clients), Arc::clone(&group)));
-        let watching = Arc::clone(&watch);
-        thread("kafka topics", move || watching.serve())?;
         let metrics = KafkaMetrics::new().map_err(|error| {
             let what = "cannot set up counters of Kafka".to_owned();
             ConnectError::World { what, source: Some(error.into()), retry: false }
         })?;
+        let watch = Arc::new(Watch::new(Arc::clone(&clients), Arc::clone(&group), metrics.clone()));
+        let watching = Arc::clone(&watch);
+        thread("kafka topics", move || watching.serve())?;
         let (settings, commits, watch) = (settings.clone(), CloseOnDrop(commits), watch::CloseOnDrop(watch));
         Ok(Self { settings, clients, group, answer, commits, watch, metrics, closed })
     }

@@ -137,6 +137,9 @@ impl Reader<'_> {
                 return Ok(());
             }
             let failure = self.batch(&consumer, &queue, &mut places, &mut items);
+            if !items.is_empty() {
+                self.reading.metrics.read(&self.reading.topic, &places.open);
+            }
             if !self.inbox.put(&mut items) {
                 return Ok(());
             }

@@ -13,12 +13,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use freshet_schemas::Partition;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 
 use super::super::{ConnectError, lock};
 use super::clients::{Clients, Reports, code_of};
 use super::describe::{Description, describe};
+use super::metrics::KafkaMetrics;
 
 /// Property that says how often topics are looked at, and the time unless it does.
 const INTERVAL_PROPERTY: &str = "topic.metadata.refresh.interval.ms";
@@ -38,6 +41,7 @@ pub(super) struct Watch {
     clients: Arc<Clients>,
     client: Arc<BaseConsumer<Reports>>,
     interval: Duration,
+    metrics: KafkaMetrics,
     state: Mutex<State>,
     /// Notified when there is something to look at, and when the watch is closed.
     changed: Condvar,
@@ -98,11 +102,15 @@ impl Watched {
 }
 
 impl Watch {
-    pub(super) fn new(clients: Arc<Clients>, client: Arc<BaseConsumer<Reports>>) -> Self {
+    pub(super) fn new(
+        clients: Arc<Clients>,
+        client: Arc<BaseConsumer<Reports>>,
+        metrics: KafkaMetrics,
+    ) -> Self {
         let configured = clients.property(INTERVAL_PROPERTY).and_then(|value| value.parse().ok());
         let interval = configured.map_or(INTERVAL, Duration::from_millis);
         let interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
-        Self { clients, client, interval, state: Mutex::default(), changed: Condvar::new() }
+        Self { clients, client, interval, metrics, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Watches a topic until what is returned is dropped; it is looked at at once.
@@ -133,6 +141,7 @@ impl Watch {
             wait = match describe(&self.client, &topics, ANSWER) {
                 Ok(found) => {
                     self.clients.outage.end();
+                    self.measure(&found);
                     if self.take(found) { AGAIN.min(self.interval) } else { self.interval }
                 }
                 Err(error) => {
@@ -140,6 +149,26 @@ impl Watch {
                     AGAIN.min(self.interval)
                 }
             };
+        }
+    }
+
+    /// Asks where the partitions end. A look that is not answered leaves the numbers as they were.
+    fn measure(&self, found: &BTreeMap<String, Result<Description, Code>>) {
+        for (topic, found) in found {
+            let Ok(found) = found else { continue };
+            let mut list = TopicPartitionList::new();
+            for partition in &found.partitions {
+                list.add_partition(topic, *partition);
+            }
+            if list.set_all_offsets(rdkafka::Offset::End).is_err() {
+                continue;
+            }
+            let Ok(list) = self.client.offsets_for_times(list, ANSWER) else { continue };
+            let end = |element: &TopicPartitionListElem<'_>| match (element.error(), element.offset()) {
+                (Ok(()), rdkafka::Offset::Offset(end)) => Some((element.partition(), end)),
+                _ => None,
+            };
+            self.metrics.end(topic, &list.elements().iter().filter_map(end).collect());
         }
     }
 

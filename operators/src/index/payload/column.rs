@@ -1,7 +1,9 @@
 //! The values of one payload field, by value.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use freshet_schemas::Direction;
 use roaring::RoaringBitmap;
 
 use crate::index::bits::Bits;
@@ -187,6 +189,32 @@ impl Numbers {
             let pairs = self.keys.iter().zip(&self.rows);
             let inside = pairs.filter(|&(&key, _)| !is_below(key) && !is_above(key));
             inside.for_each(|(_, &row)| into.insert(row));
+        }
+    }
+
+    /// Whether keys ascend.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// The keys that are included, which lie together at the end of the order, and their rows; in that order if sealed.
+    pub(super) fn in_order<'a>(
+        &'a self,
+        direction: Direction,
+        includes: impl Fn(i64) -> bool + 'a,
+    ) -> Box<dyn Iterator<Item = (i64, Row)> + 'a> {
+        let pairs = |range: Range<usize>| {
+            self.keys[range.clone()].iter().copied().zip(self.rows[range].iter().copied())
+        };
+        match (self.sealed, direction) {
+            (false, _) => Box::new(pairs(0..self.keys.len()).filter(move |&(key, _)| includes(key))),
+            (true, Direction::Asc) => {
+                let from = self.keys.partition_point(|&key| !includes(key));
+                Box::new(pairs(from..self.keys.len()))
+            }
+            (true, Direction::Desc) => {
+                Box::new(pairs(0..self.keys.partition_point(|&key| includes(key))).rev())
+            }
         }
     }
 

@@ -8,9 +8,11 @@
 //! payload ─▶ Field: terms │ numbers ─▶ column.rs
 //!            filled, null, odd rows
 //! filter ──▶ select.rs: sure, possible ─▶ the rest by `Filter::matches`, of what read.rs takes out of the payload
+//! order ───▶ order.rs: the first rows by value, of the sorted numbers or of payloads
 //! ```
 
 mod column;
+mod order;
 mod read;
 mod select;
 #[cfg(test)]

@@ -18,6 +18,18 @@ impl<'a> Needed<'a> {
         needed
     }
 
+    /// That of a path.
+    pub(super) fn of_key(path: &'a str) -> Self {
+        let mut needed = Self(BTreeSet::new());
+        needed.key(path);
+        needed
+    }
+
+    fn key(&mut self, path: &'a str) {
+        let step = path.split('.').next().unwrap_or_default();
+        self.0.insert(step.trim_end_matches("[]"));
+    }
+
     fn filter(&mut self, filter: &'a Filter) {
         let min = filter.min_should.iter().flat_map(|min| &min.conditions);
         let conditions = filter.must.iter().chain(&filter.should).chain(&filter.must_not).chain(min);
@@ -29,10 +41,7 @@ impl<'a> Needed<'a> {
             Condition::Field { key, .. }
             | Condition::IsEmpty(key)
             | Condition::IsNull(key)
-            | Condition::Nested { key, .. } => {
-                let step = key.split('.').next().unwrap_or_default();
-                self.0.insert(step.trim_end_matches("[]"));
-            }
+            | Condition::Nested { key, .. } => self.key(key),
             Condition::HasId(_) => {}
             Condition::Filter(filter) => self.filter(filter),
         }

@@ -144,7 +144,7 @@ impl PayloadIndex {
         }
     }
 
-    fn field(&self, path: &str) -> Option<&Field> {
+    pub(super) fn field(&self, path: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.path == path)
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use freshet_schemas::{Filter, microseconds};
+use freshet_schemas::{Direction, Filter, OrderBy, OrderValue, microseconds, values};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -275,6 +275,53 @@ proptest! {
                 prop_assert_eq!(&found, &index.select(&by_payload, &rows, &visible), "{:?}", asked);
                 prop_assert!(asked != texts[0] || found.contains(0), "a text holds its own words");
             }
+        }
+    }
+
+    /// Heads, sealed and merged indexes list the same first rows, whatever is looked up and whatever is read.
+    #[test]
+    fn rows_are_listed_by_their_values(
+        payloads in prop::collection::vec(payload(), 1..50),
+        path in prop::sample::select(PATHS.map(|(path, _)| path).to_vec()),
+        down in any::<bool>(),
+        start in prop::option::of(scalar()),
+        want in 1usize..20,
+        hidden in any::<u64>(),
+    ) {
+        let direction = if down { Direction::Desc } else { Direction::Asc };
+        let start_from = start.as_ref().and_then(OrderValue::of);
+        let order = OrderBy { key: path.to_owned(), direction, start_from };
+        let visible = Bits::of((0..payloads.len() as Row).filter(|row| hidden >> (row % 64) & 1 == 0), payloads.len());
+        // Said once more without columns.
+        let mut expected: Vec<(Row, OrderValue)> = Vec::new();
+        for row in visible.iter() {
+            let payload: Value = serde_json::from_str(&payloads[row as usize]).unwrap();
+            for value in values(&payload, path) {
+                let elements = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+                for element in elements {
+                    let float = element.as_f64().filter(|_| path == "f").map(OrderValue::Float);
+                    expected.extend(float.or_else(|| OrderValue::of(&element)).map(|value| (row, value)));
+                }
+            }
+        }
+        expected.retain(|(_, value)| match (start_from, down) {
+            (None, _) => true,
+            (Some(start), false) => *value >= start,
+            (Some(start), true) => *value <= start,
+        });
+        expected.sort_by(|a, b| if down { b.1.cmp(&a.1) } else { a.1.cmp(&b.1) }.then(a.0.cmp(&b.0)));
+        expected.dedup();
+        let first = |entries: &[(Row, OrderValue)]| {
+            let mut rows = std::collections::BTreeSet::new();
+            let enough = entries.iter().take_while(|(row, _)| rows.contains(row) || rows.len() < want && rows.insert(*row));
+            enough.copied().collect::<Vec<_>>()
+        };
+        let rows = Rows::of_payloads(&payloads);
+        for index in [head_of(&fields(), &payloads), sealed_of(&fields(), &payloads)] {
+            let found = index.ordered(&order, &rows, &RowSet::of(Cow::Borrowed(&visible)), want);
+            prop_assert_eq!(first(&found), first(&expected));
+            let all = index.ordered(&order, &rows, &RowSet::of(Cow::Borrowed(&visible)), usize::MAX);
+            prop_assert_eq!(&all, &expected);
         }
     }
 

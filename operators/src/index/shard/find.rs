@@ -114,7 +114,7 @@ impl Shard {
         wanted.iter().filter_map(fetch).collect()
     }
 
-    fn visible(&self, id: &str, time: Time) -> Option<(usize, Version)> {
+    pub(super) fn visible(&self, id: &str, time: Time) -> Option<(usize, Version)> {
         let parts = self.parts.iter().enumerate().rev();
         parts.into_iter().find_map(|(number, part)| Some((number, part.visible(id, time)?)))
     }
@@ -153,7 +153,7 @@ impl Shard {
 
 impl Part {
     /// The versions visible at a time that a filter lets through.
-    fn passed(&self, time: Time, filter: &Filter) -> Arc<Passed> {
+    pub(super) fn passed(&self, time: Time, filter: &Filter) -> Arc<Passed> {
         let sight = if self.marks.is_newest(time) { Sight::Newest } else { Sight::At(time) };
         self.passed.of(sight, filter, || {
             let versions = self.segment.versions();

@@ -9,19 +9,23 @@
 //! mark, wherever it is. So a document is visible in all its fields or in none, and nothing but marks ever changes in a
 //! frozen or sealed segment. At any time at most one visible version of a document exists, in one part.
 //!
-//! `apply` changes it, `find` reads it, `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
+//! `apply` changes it, `find` searches it, `list` and `groups` find documents in other ways, `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
 //! hands out what it holds at one time, and makes a shard of that again.
 
 mod apply;
 mod builds;
 mod cut;
 mod find;
+mod groups;
+mod list;
 mod passed;
 mod policy;
 mod upkeep;
 
 pub use builds::{BuildPool, Builder, Job};
 pub use cut::{PartCut, RestoredPart};
+pub use groups::{Finding, GroupHead, groups_of, heads};
+pub use list::{Found, Listing};
 pub use policy::HeadLimit;
 
 use std::collections::VecDeque;
@@ -137,6 +141,8 @@ pub struct Shard {
     builder: Arc<dyn Builder>,
     /// The merge under way.
     built: Option<mpsc::Receiver<Result<Built, IndexError>>>,
+    /// Segments built so far.
+    builds: usize,
 }
 
 /// What a shard holds.
@@ -152,6 +158,8 @@ pub struct ShardCounters {
     pub sealed: usize,
     /// Bytes of memory of vectors, payloads and texts, about.
     pub bytes: usize,
+    /// Segments built so far, of full heads and by merging.
+    pub builds: usize,
 }
 
 impl Shard {
@@ -175,6 +183,7 @@ impl Shard {
             since: 0,
             builder,
             built: None,
+            builds: 0,
         })
     }
 
@@ -215,6 +224,7 @@ impl Shard {
             segments: self.parts.len(),
             sealed: self.parts.iter().filter(|part| part.segment.is_sealed()).count(),
             bytes: self.parts.iter().map(|part| part.segment.bytes()).sum(),
+            builds: self.builds,
         }
     }
 

@@ -128,6 +128,7 @@ impl Shard {
             Ok(built) => built?,
         };
         self.built = None;
+        self.builds += 1;
         let (sources, parts): (Vec<Part>, Vec<Part>) =
             std::mem::take(&mut self.parts).into_iter().partition(|part| part.merging.is_some());
         self.parts = parts;

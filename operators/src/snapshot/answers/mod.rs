@@ -47,6 +47,10 @@ pub struct AnsweredQuery {
 impl AnsweredQuery {
     /// A row of the table. Texts and payloads stay out: the documents have them.
     pub fn new(asked_us: u64, query: Vec<u8>, mut answer: Answer) -> Self {
+        // Hits in groups are kept as hits, each once.
+        let mut known = std::collections::BTreeSet::new();
+        let grouped = answer.groups.take().into_iter().flatten().flat_map(|group| group.hits);
+        answer.points.extend(grouped.filter(|point| known.insert(point.id.clone())));
         for point in &mut answer.points {
             (point.text, point.payload) = (None, None);
         }

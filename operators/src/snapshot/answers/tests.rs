@@ -29,6 +29,7 @@ fn row(id: &str, asked_us: u64) -> AnsweredQuery {
         legs: vec![Leg { name: "bm25".into(), rank: 2, score: 7.5, contribution: Some(0.5) }],
         fusion: Some(FusionScore { rank: 1, score: 0.5 }),
         rerank: None,
+        order_value: None,
     };
     let answer = Answer {
         points: vec![point],

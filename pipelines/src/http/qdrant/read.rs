@@ -154,7 +154,8 @@ pub(super) async fn scroll(State(app): Shared, Path(name): Path<String>, body: B
         }
         // One more tells whether there is a next page, and where it begins. A page may be shorter than asked for.
         let limit_max = collection.pipe.setup.config.queries.limits.limit_max;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min((limit_max - usize::from(!ordered)).max(1));
+        let limit =
+            usize::try_from(limit).unwrap_or(usize::MAX).min((limit_max - usize::from(!ordered)).max(1));
         asked.insert("limit".to_owned(), json!(limit + usize::from(!ordered)));
         query::carried(&collection, &body, true, &mut asked)?;
         let mut found = hits(ask(&collection, &asked.into()).await?);

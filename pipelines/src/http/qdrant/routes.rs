@@ -6,7 +6,11 @@ use crate::http::openapi::{Route, route};
 
 /// Every route of collections.
 pub(in crate::http) const ROUTES: [Route; 33] = [
-    route("get", "/collections", "Names of the collections; the pipeline of the configuration is one of them."),
+    route(
+        "get",
+        "/collections",
+        "Names of the collections; the pipeline of the configuration is one of them.",
+    ),
     route("post", "/collections/aliases", "Makes, renames and removes aliases."),
     route("get", "/aliases", "All aliases."),
     route("get", "/collections/{name}", "Settings of a collection, and how many points it has."),
@@ -43,7 +47,8 @@ pub(in crate::http) const ROUTES: [Route; 33] = [
 
 /// What is said of a route: bodies are those of Qdrant's own document.
 pub(in crate::http) fn operation(route: &Route) -> Value {
-    let named = ["name", "field", "id"].into_iter().filter(|name| route.path.contains(&format!("{{{name}}}")));
+    let named =
+        ["name", "field", "id"].into_iter().filter(|name| route.path.contains(&format!("{{{name}}}")));
     let parameters =
         named.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
     let content = |schema: Value| json!({"application/json": {"schema": schema}});

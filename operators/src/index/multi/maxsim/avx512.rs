@@ -5,10 +5,11 @@
 //! codes have 128 added, and 128 · Σ codes of the query token is taken away at the end.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_mask_max_ps, _mm512_maskz_loadu_epi8,
-    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_sub_epi32, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_mask_max_ps,
+    _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_sub_epi32,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_xor_si512,
 };
 use std::cell::RefCell;
 
@@ -25,6 +26,9 @@ const STEP: usize = LANES * GROUP;
 
 /// Query tokens at a time: as many sums stay in registers.
 const TILE: usize = 8;
+
+/// Bytes that memory is fetched by.
+const LINE: usize = 64;
 
 /// A query's codes as bytes. Invariants: `codes` is row-major [tokens rounded up to `TILE`, dim rounded up to `STEP`],
 /// what was added being zero; `biases` is 128 · the sum of each row.
@@ -73,8 +77,12 @@ pub(super) fn best_dots(query: &Bytes, document: Tokens<'_>, best: &mut [f32]) {
         // SAFETY: reads as many scales as the mask has bits.
         let scales = unsafe { _mm512_maskz_loadu_ps(there, scales.as_ptr()) };
         let tiles = query.codes.chunks_exact(TILE * width).zip(query.biases.chunks_exact(TILE));
+        // The next block comes while this one is worked on, a share with each tile.
+        let lines = turned.len().div_ceil((query.biases.len() / TILE).max(1));
+        let mut next = codes.as_ptr().wrapping_add(codes.len());
         for ((tile, biases), tops) in tiles.zip(tops.as_chunks_mut::<TILE>().0) {
-            let sums = sums(tile, width, &turned);
+            let sums = sums(tile, width, &turned, next, lines);
+            next = next.wrapping_add(lines * LINE);
             for ((sum, bias), top) in sums.into_iter().zip(biases).zip(tops) {
                 let dots = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_set1_epi32(*bias)));
                 *top = _mm512_mask_max_ps(*top, there, *top, _mm512_mul_ps(dots, scales));
@@ -84,18 +92,24 @@ pub(super) fn best_dots(query: &Bytes, document: Tokens<'_>, best: &mut [f32]) {
     best.iter_mut().zip(tops.iter()).for_each(|(best, top)| *best = _mm512_reduce_max_ps(*top));
 }
 
-/// Per query token of a tile and lane the sum of the products.
+/// Per query token of a tile and lane the sum of the products. Meanwhile so many lines from `next` on are fetched: sixteen
+/// tokens side by side are more than the machine foresees by itself, and waiting for them takes as long as the products.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn sums(tile: &[i8], width: usize, turned: &[__m512i]) -> [__m512i; TILE] {
+fn sums(tile: &[i8], width: usize, turned: &[__m512i], next: *const i8, lines: usize) -> [__m512i; TILE] {
     assert!(tile.len() == TILE * width && turned.len() * GROUP == width, "a tile of {} codes", tile.len());
     let mut sums = [_mm512_setzero_si512(); TILE];
-    for (group, tokens) in turned.iter().enumerate() {
-        for (query, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: query < TILE and GROUP · (group + 1) ≤ width, so four codes can be read there.
-            let codes =
-                unsafe { tile.as_ptr().add(query * width + group * GROUP).cast::<i32>().read_unaligned() };
-            *sum = _mm512_dpbusd_epi32(*sum, *tokens, _mm512_set1_epi32(codes));
+    let mut codes = tile.as_ptr();
+    for (line, turned) in turned.chunks(turned.len().div_ceil(lines.max(1)).max(1)).enumerate() {
+        // A hint, which reads nothing: what lies there need not belong to the process.
+        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line * LINE));
+        for tokens in turned {
+            for (query, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: `codes` has moved by GROUP per register, of which there are width / GROUP, and query < TILE.
+                let codes = unsafe { codes.add(query * width).cast::<i32>().read_unaligned() };
+                *sum = _mm512_dpbusd_epi32(*sum, *tokens, _mm512_set1_epi32(codes));
+            }
+            codes = codes.wrapping_add(GROUP);
         }
     }
     sums

@@ -1,0 +1,180 @@
+//! What each operator does: timely's own log of every worker, summed up.
+//!
+//! ```text
+//! worker ─ events, in batches ─▶ WorkerLog ─┐
+//! worker ─ events, in batches ─▶ WorkerLog ─┴─ summary ─▶ metrics, the picture of the dataflow
+//! ```
+//! A worker takes its own lock once per batch of events; who looks takes them one after the other.
+
+mod log;
+mod metrics;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use timely::logging::TimelyEventBuilder;
+use timely::worker::Worker;
+
+use self::log::WorkerLog;
+pub use self::metrics::OperatorMetrics;
+
+/// Place of an operator: the numbers of the scopes around it, and its own.
+pub type Address = Vec<usize>;
+
+/// The logs of all workers of a run.
+#[derive(Debug, Default)]
+pub struct DataflowLog {
+    workers: Mutex<Vec<Arc<Mutex<WorkerLog>>>>,
+}
+
+/// What an operator has done on all workers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OperatorSummary {
+    /// Its name.
+    pub name: String,
+    /// Time it has run, summed over workers.
+    pub busy: Duration,
+    /// Times it was run.
+    pub activations: u64,
+    /// Records it has taken.
+    pub records_in: u64,
+    /// Records it has given, once per operator that takes them.
+    pub records_out: u64,
+    /// Records given to it that it has not taken.
+    pub queued: u64,
+}
+
+/// A way between two operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelSummary {
+    /// Records sent.
+    pub sent: u64,
+    /// Records received. Workers tell at different times: more may have arrived than are known to be sent.
+    pub received: u64,
+}
+
+impl ChannelSummary {
+    /// Records on their way, as far as is known.
+    pub fn queued(&self) -> u64 {
+        self.sent.saturating_sub(self.received)
+    }
+}
+
+/// What all operators have done since the run began.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DataflowSummary {
+    /// Operators that hold no others.
+    pub operators: BTreeMap<Address, OperatorSummary>,
+    /// Ways between them.
+    pub channels: BTreeMap<(Address, Address), ChannelSummary>,
+    /// Workers.
+    pub workers: usize,
+    /// Time that workers have had nothing to do, summed.
+    pub parked: Duration,
+}
+
+impl DataflowLog {
+    /// Watches a worker, which must not have built its dataflow yet.
+    pub fn watch(&self, worker: &Worker) {
+        let log = Arc::new(Mutex::new(WorkerLog::default()));
+        lock(&self.workers).push(Arc::clone(&log));
+        // There is one unless the worker was made to have none.
+        let Some(mut register) = worker.log_register() else { return };
+        register.insert::<TimelyEventBuilder, _>("timely", move |_, events| {
+            if let Some(events) = events {
+                let mut log = lock(&log);
+                events.drain(..).for_each(|(time, event)| log.take(time, event));
+            }
+        });
+    }
+
+    /// What has been done so far, as far as workers have told: they do when they pause.
+    pub fn summary(&self) -> DataflowSummary {
+        let workers = lock(&self.workers);
+        let mut summary = DataflowSummary { workers: workers.len(), ..DataflowSummary::default() };
+        workers.iter().for_each(|worker| lock(worker).add_to(&mut summary));
+        // What holds others is busy while they are.
+        let inner: Vec<Address> = summary.operators.keys().cloned().collect();
+        summary.operators.retain(|address, _| {
+            let holds = |other: &Address| other.len() > address.len() && other.starts_with(address);
+            !inner.iter().any(holds)
+        });
+        let known = &summary.operators;
+        summary.channels.retain(|(from, to), _| known.contains_key(from) && known.contains_key(to));
+        for ((from, to), channel) in &summary.channels {
+            if let Some(operator) = summary.operators.get_mut(from) {
+                operator.records_out += channel.sent;
+            }
+            if let Some(operator) = summary.operators.get_mut(to) {
+                operator.records_in += channel.received;
+                operator.queued += channel.queued();
+            }
+        }
+        summary
+    }
+}
+
+/// Counts behind these locks are whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use timely::dataflow::operators::vec::Map;
+    use timely::dataflow::operators::{Exchange, Input, Inspect, Probe};
+    use timely::dataflow::{InputHandle, ProbeHandle};
+
+    use super::*;
+
+    #[test]
+    fn records_are_counted_for_any_number_of_workers() {
+        for workers in [1, 2, 4] {
+            let log = Arc::new(DataflowLog::default());
+            let watched = Arc::clone(&log);
+            let guards = timely::execute(timely::Config::process(workers), move |worker| {
+                watched.watch(worker);
+                let mut input = InputHandle::new();
+                let probe = ProbeHandle::new();
+                worker.dataflow::<u64, _, _>(|scope| {
+                    let numbers = scope.input_from(&mut input).map(|number: u64| number + 1);
+                    numbers.exchange(|number| *number).inspect(|_| ()).probe_with(&probe);
+                });
+                for number in 0..100 {
+                    input.send(number);
+                    input.advance_to(number + 1);
+                }
+                input.close();
+                while !probe.done() {
+                    worker.step();
+                }
+                // What is left of the log.
+                if let Some(mut register) = worker.log_register() {
+                    register.flush();
+                }
+            });
+            guards.expect("threads").join().into_iter().for_each(|result| result.expect("no panic"));
+            let summary = log.summary();
+            let named = |name: &str| {
+                let mut found = summary.operators.values().filter(|operator| operator.name == name);
+                let operator = found.next().unwrap_or_else(|| panic!("{name} in {summary:#?}"));
+                assert_eq!(found.count(), 0, "one {name}");
+                operator.clone()
+            };
+            let sent = 100 * workers as u64;
+            for (name, taken, given) in
+                [("Map", sent, sent), ("Exchange", sent, sent), ("InspectBatch", sent, sent)]
+            {
+                let operator = named(name);
+                assert_eq!(
+                    (operator.records_in, operator.records_out, operator.queued),
+                    (taken, given, 0),
+                    "{name}"
+                );
+                assert!(operator.activations > 0 && operator.busy > Duration::ZERO, "{operator:?}");
+            }
+            assert_eq!(summary.workers, workers);
+        }
+    }
+}
