@@ -207,6 +207,8 @@ fn embedded(field: &VectorField, embedding: Embedding) -> Prepared {
 fn prepared(field: &VectorField, vector: VectorValue) -> Prepared {
     match vector {
         VectorValue::Sparse(terms) if field.spec.scoring == Scoring::Idf => Prepared::Terms(terms),
-        vector => Prepared::Probe(field.given_probe(vector)),
+        vector @ (VectorValue::Dense(_) | VectorValue::Sparse(_) | VectorValue::Multi(_)) => {
+            Prepared::Probe(field.given_probe(vector))
+        }
     }
 }

@@ -194,20 +194,17 @@ fn columns(collection: &Collection, batch: &Value) -> Result<Vec<Point>, Problem
     check_count(list.len())?;
     let (vectors, payloads) = (&batch["vectors"], &batch["payloads"]);
     let long = |column: &Value| column.as_array().is_some_and(|column| column.len() == list.len());
-    let fits = match vectors {
-        Value::Object(named) => named.values().all(long),
-        unnamed => long(unnamed),
-    };
+    let fits = vectors.as_object().map_or_else(|| long(vectors), |named| named.values().all(long));
     if !fits || !(payloads.is_null() || long(payloads)) {
         return Err(Problem::wrong("number of ids, vectors and payloads must be equal"));
     }
     let point = |(number, id): (usize, &Value)| {
-        let vector = match vectors {
-            Value::Object(named) => {
+        let vector = match vectors.as_object() {
+            Some(named) => {
                 let named = named.iter().map(|(name, column)| (name.clone(), column[number].clone()));
                 Value::Object(named.filter(|(_, vector)| !vector.is_null()).collect())
             }
-            unnamed => unnamed[number].clone(),
+            None => vectors[number].clone(),
         };
         let id = ids::to_text(id, &collection.layout)?;
         Ok(Point { id, vector, payload: as_payload(&payloads[number])? })
@@ -216,11 +213,11 @@ fn columns(collection: &Collection, batch: &Value) -> Result<Vec<Point>, Problem
 }
 
 fn as_payload(value: &Value) -> Result<Map<String, Value>, Problem> {
-    match value {
-        Value::Null => Ok(Map::new()),
-        Value::Object(payload) => Ok(payload.clone()),
-        other => Err(Problem::format(format!("payload: {other} is not an object"))),
+    if value.is_null() {
+        return Ok(Map::new());
     }
+    let payload = value.as_object().cloned();
+    payload.ok_or_else(|| Problem::format(format!("payload: {value} is not an object")))
 }
 
 fn check_count(count: usize) -> Result<(), Problem> {

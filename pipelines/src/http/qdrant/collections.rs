@@ -137,9 +137,9 @@ fn shown(collection: &Collection, points: Value, indexes: &Map<String, Value>) -
 
 /// A payload index as it was asked for: the name of a type, or an object with one.
 fn index_shown(schema: &Value, points: &Value) -> Value {
-    match schema {
-        Value::Object(params) => json!({"data_type": params.get("type"), "params": params, "points": points}),
-        name => json!({"data_type": name, "points": points}),
+    match schema.as_object() {
+        Some(params) => json!({"data_type": params.get("type"), "params": params, "points": points}),
+        None => json!({"data_type": schema, "points": points}),
     }
 }
 

@@ -76,9 +76,9 @@ fn within(payload: &mut Map<String, Value>, change: impl FnOnce(&mut Value)) {
 
 fn merge(value: &mut Value, path: &[Part], fields: &Map<String, Value>) {
     match path.split_first() {
-        None => match value {
-            Value::Object(object) => object.extend(fields.clone()),
-            other => *other = Value::Object(fields.clone()),
+        None => match value.as_object_mut() {
+            Some(object) => object.extend(fields.clone()),
+            None => *value = Value::Object(fields.clone()),
         },
         Some((Part::Key(key), rest)) => {
             if !value.is_object() {
@@ -88,15 +88,13 @@ fn merge(value: &mut Value, path: &[Part], fields: &Map<String, Value>) {
                 merge(object.entry(key.as_str()).or_insert(Value::Null), rest, fields);
             }
         }
-        Some((Part::All, rest)) => match value {
-            Value::Array(items) => items.iter_mut().for_each(|item| merge(item, rest, fields)),
-            other => *other = Value::Array(Vec::new()),
+        Some((Part::All, rest)) => match value.as_array_mut() {
+            Some(items) => items.iter_mut().for_each(|item| merge(item, rest, fields)),
+            None => *value = Value::Array(Vec::new()),
         },
-        Some((Part::Index(index), rest)) => match value {
-            Value::Array(items) => {
-                items.get_mut(*index).into_iter().for_each(|item| merge(item, rest, fields))
-            }
-            other => *other = Value::Array(Vec::new()),
+        Some((Part::Index(index), rest)) => match value.as_array_mut() {
+            Some(items) => items.get_mut(*index).into_iter().for_each(|item| merge(item, rest, fields)),
+            None => *value = Value::Array(Vec::new()),
         },
     }
 }

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use freshet_schemas::{Fault, FaultCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::collections::{CollectionError, InferenceError};
 use crate::http::refusal::{Refusal, json_response};
@@ -77,7 +77,10 @@ impl From<CollectionError> for Problem {
             CollectionError::Exists(_) => Self::new(StatusCode::CONFLICT, format!("Wrong input: {error}")),
             CollectionError::Wrong(message) => Self::wrong(message),
             CollectionError::Setup(_) => Self::wrong(&error),
-            _ => Self::internal(&error),
+            CollectionError::Connect(_)
+            | CollectionError::Log(_)
+            | CollectionError::Metrics(_)
+            | CollectionError::Run(_) => Self::internal(crate::causes::with_causes(&error)),
         }
     }
 }
@@ -117,6 +120,16 @@ pub(super) async fn answer(work: impl Future<Output = Result<Value, Problem>>) -
         }
         Err(problem) => failed(&problem, begun.elapsed()),
     }
+}
+
+/// Takes the elements out of an array; none out of anything else.
+pub(super) fn take_array(value: &mut Value) -> Vec<Value> {
+    value.as_array_mut().map(std::mem::take).unwrap_or_default()
+}
+
+/// Takes the fields out of an object; none out of anything else.
+pub(super) fn take_object(value: &mut Value) -> Map<String, Value> {
+    value.as_object_mut().map(std::mem::take).unwrap_or_default()
 }
 
 /// Reads a body as JSON.

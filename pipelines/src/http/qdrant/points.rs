@@ -11,7 +11,7 @@ use freshet_schemas::{DocumentChange, Record, VECTORS_FIELD};
 use serde_json::{Map, Value, json};
 
 use super::changes::{self, Change, Chosen, Point};
-use super::envelope::{answer, json_of};
+use super::envelope::{answer, json_of, take_object};
 use super::vectors::{self, Given, Texts};
 use super::{Problem, read};
 use crate::collections::{Collection, Layout, PAYLOAD_FIELD};
@@ -101,16 +101,11 @@ async fn apply(
     let mut results = Vec::with_capacity(changes.len());
     for change in changes {
         changes::check_layout(collection, &change)?;
-        if change.reads() {
-            // Between the reading and the writing of a point nobody else may write it.
-            let _alone = collection.writes.write().await;
-            let records = rewritten(app, collection, change).await?;
-            write(collection, records).await?;
-        } else {
-            let records = records(app, collection, change).await?;
-            let _together = collection.writes.read().await;
-            write(collection, records).await?;
-        }
+        // Between the reading and the writing of a point nobody else may write it.
+        let alone = if change.reads() { Some(collection.writes.write().await) } else { None };
+        let records = records(app, collection, change).await?;
+        let _together = if alone.is_none() { Some(collection.writes.read().await) } else { None };
+        write(collection, records).await?;
         results.push(json!({"operation_id": collection.operation(), "status": status}));
     }
     if wait {
@@ -128,21 +123,6 @@ async fn write(collection: &Collection, records: Vec<Record>) -> Result<(), Prob
     let refused = fates.into_iter().find_map(Result::err);
     refused
         .map_or(Ok(()), |reason| Err(Problem::internal(format!("the topic did not take a point: {reason}"))))
-}
-
-/// The records of a change that needs to know nothing.
-async fn records(app: &App, collection: &Collection, change: Change) -> Result<Vec<Record>, Problem> {
-    match change {
-        Change::Upsert(points) => {
-            let points = embedded(app, collection, points).await?;
-            points
-                .into_iter()
-                .map(|(id, payload, vectors)| record(collection, id, payload, vectors))
-                .collect()
-        }
-        Change::Delete(Chosen::Ids(ids)) => Ok(ids.into_iter().map(tombstone).collect()),
-        _ => Err(Problem::internal("a change that reads came where none may")),
-    }
 }
 
 /// A point as records have it.
@@ -195,9 +175,14 @@ fn tombstone(id: String) -> Record {
     Record { key: Some(id.into_bytes()), ..Record::default() }
 }
 
-/// The records of a change that must know the points as they are after all earlier writes.
-async fn rewritten(app: &App, collection: &Collection, change: Change) -> Result<Vec<Record>, Problem> {
+/// The records that a change means. Where it must know points, they are as they are after all earlier writes.
+async fn records(app: &App, collection: &Collection, change: Change) -> Result<Vec<Record>, Problem> {
     match change {
+        Change::Upsert(points) => {
+            let points = embedded(app, collection, points).await?.into_iter();
+            points.map(|(id, payload, vectors)| record(collection, id, payload, vectors)).collect()
+        }
+        Change::Delete(Chosen::Ids(ids)) => Ok(ids.into_iter().map(tombstone).collect()),
         Change::Delete(Chosen::Filter(filter)) => {
             let nothing = json!({"with_payload": false});
             let found = read::by_filter(collection, &filter, &nothing).await?;
@@ -237,7 +222,6 @@ async fn rewritten(app: &App, collection: &Collection, change: Change) -> Result
             })
             .await
         }
-        Change::Upsert(_) | Change::Delete(Chosen::Ids(_)) => records(app, collection, change).await,
     }
 }
 
@@ -266,13 +250,10 @@ async fn rewrite(
             found.into_values().collect()
         }
     };
-    let object = |value: &mut Value| match value.take() {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    };
     let one = |mut point: Value| {
         let id = point["id"].as_str().unwrap_or_default().to_owned();
-        let (mut payload, mut vectors) = (object(&mut point["payload"]), object(&mut point["vectors"]));
+        let (mut payload, mut vectors) =
+            (take_object(&mut point["payload"]), take_object(&mut point["vectors"]));
         edit(&id, &mut payload, &mut vectors);
         record(collection, id, payload, vectors)
     };

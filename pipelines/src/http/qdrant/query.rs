@@ -111,7 +111,7 @@ fn conditions(collection: &Collection, value: &Value, depth: usize) -> Result<Va
             .map(|item| conditions(collection, item, depth + 1))
             .collect::<Result<_, _>>()
             .map(Value::Array),
-        other => Ok(other.clone()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(value.clone()),
     }
 }
 
@@ -137,7 +137,8 @@ impl<'c> Translator<'c> {
             if REFUSED.contains(&key.as_str()) {
                 return Err(Problem::wrong(format!("`{key}` is not supported")));
             }
-            if !NODE.contains(&key.as_str()) && !(root && ROOT.contains(&key.as_str())) {
+            let known = NODE.contains(&key.as_str()) || root && ROOT.contains(&key.as_str());
+            if !known {
                 return Err(Problem::format(format!("unknown field `{key}`")));
             }
         }
@@ -307,11 +308,9 @@ fn params(value: &Value) -> Result<Value, Problem> {
 pub(super) fn of_search(body: &Value) -> Result<Value, Problem> {
     let mut query = body.as_object().cloned().ok_or_else(|| Problem::format("a search is an object"))?;
     let vector = query.shift_remove("vector").unwrap_or(Value::Null);
-    let (name, vector) = match vector {
-        Value::Object(mut named) if named.contains_key("name") => {
-            (named.shift_remove("name"), named.shift_remove("vector").unwrap_or(Value::Null))
-        }
-        unnamed => (None, unnamed),
+    let (name, vector) = match vector.get("name").filter(|_| vector.is_object()) {
+        Some(name) => (Some(name.clone()), vector["vector"].clone()),
+        None => (None, vector),
     };
     if vector.is_null() {
         return Err(Problem::format("missing field `vector`"));

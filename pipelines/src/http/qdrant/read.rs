@@ -10,7 +10,7 @@ use freshet_schemas::Answer;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use super::envelope::{answer, json_of};
+use super::envelope::{answer, json_of, take_array};
 use super::query::{self, Translated, translate};
 use super::{Problem, ids, vectors};
 use crate::collections::{Collection, Layout};
@@ -274,10 +274,7 @@ async fn answered(pending: oneshot::Receiver<Answer>) -> Result<Value, Problem> 
 
 /// The hits of an answer.
 pub(super) fn hits(mut answer: Value) -> Vec<Value> {
-    match answer["points"].take() {
-        Value::Array(points) => points,
-        _ => Vec::new(),
-    }
+    take_array(&mut answer["points"])
 }
 
 async fn read(app: &App, body: Body) -> Result<Value, Problem> {
@@ -296,15 +293,9 @@ async fn grouped(app: &App, collection: &Collection, body: &Value) -> Result<Val
     }
     let Translated { query, distances } = translate(collection, &app.list()?.inference, body).await?;
     let mut answer = ask(collection, &query).await?;
-    let groups = match answer["groups"].take() {
-        Value::Array(groups) => groups,
-        _ => Vec::new(),
-    };
+    let groups = take_array(&mut answer["groups"]);
     let shown = |mut group: Value| {
-        let hits = match group["hits"].take() {
-            Value::Array(hits) => hits,
-            _ => Vec::new(),
-        };
+        let hits = take_array(&mut group["hits"]);
         json!({"id": group["id"], "hits": scored_all(collection, hits, distances)})
     };
     Ok(json!({"groups": groups.into_iter().map(shown).collect::<Vec<_>>()}))

@@ -20,12 +20,12 @@ pub(super) enum Given {
 
 /// The vectors of a point, by field.
 pub(super) fn of_point<'s>(schema: &'s Schema, value: &Value) -> Result<Vec<(&'s Field, Given)>, Problem> {
-    match value {
-        Value::Null => Ok(Vec::new()),
-        Value::Object(named) if !is_text(value) => {
-            named.iter().map(|(name, value)| one(schema, name, value)).collect()
-        }
-        unnamed => Ok(vec![one(schema, "", unnamed)?]),
+    if value.is_null() {
+        return Ok(Vec::new());
+    }
+    match value.as_object().filter(|_| !is_text(value)) {
+        Some(named) => named.iter().map(|(name, value)| one(schema, name, value)).collect(),
+        None => Ok(vec![one(schema, "", value)?]),
     }
 }
 
