@@ -6,6 +6,7 @@ use std::path::Path;
 use freshet_schemas::{DocumentSpec, PlanSpec, VectorSpec};
 use toml::Table;
 
+use crate::defaults::BM25;
 use crate::interpolate::{Env, interpolate};
 use crate::problems::Problems;
 use crate::section::Section;
@@ -64,7 +65,8 @@ impl Config {
         let spec = |(name, field): (&String, &VectorField)| {
             let size = field.size.map(usize::from).or_else(|| sizes.get(name).copied());
             let from_text = field.model.is_some();
-            (name.clone(), VectorSpec { kind: field.kind, size, from_text })
+            let terms = field.model.as_deref() == Some(BM25);
+            (name.clone(), VectorSpec { kind: field.kind, size, from_text, terms })
         };
         self.vectors.iter().map(spec).collect()
     }

@@ -8,7 +8,7 @@ use freshet_schemas::{
 use toml::Value;
 
 use crate::VectorField;
-use crate::defaults::LEG_LIMIT;
+use crate::defaults::{BM25, LEG_LIMIT};
 use crate::problems::join;
 use crate::section::Section;
 
@@ -51,11 +51,12 @@ fn specs(vectors: &BTreeMap<String, VectorField>, broken: &[String]) -> BTreeMap
         kind: field.kind,
         size: field.size.map(usize::from),
         from_text: field.model.is_some(),
+        terms: field.model.as_deref() == Some(BM25),
     };
     let mut specs: BTreeMap<String, VectorSpec> =
         vectors.iter().map(|(name, field)| (name.clone(), spec(field))).collect();
     for name in broken {
-        let any = VectorSpec { kind: VectorKind::Dense, size: None, from_text: true };
+        let any = VectorSpec { kind: VectorKind::Dense, size: None, from_text: true, terms: false };
         specs.insert(name.clone(), any);
     }
     specs
@@ -79,6 +80,7 @@ pub fn default_plan(vectors: &BTreeMap<String, VectorField>, limits: &QueryLimit
         limit: LEG_LIMIT.min(limits.limit_max),
         params: Params::default(),
         filter: None,
+        score_threshold: None,
     };
     let searches = [first(VectorKind::Dense), first(VectorKind::Sparse)];
     let mut legs: Vec<Node> = searches.into_iter().flatten().map(|name| leg(name, Vec::new())).collect();
@@ -95,6 +97,7 @@ pub fn default_plan(vectors: &BTreeMap<String, VectorField>, limits: &QueryLimit
             limit,
             params: Params::default(),
             filter: None,
+            score_threshold: None,
         }),
     }
 }

@@ -24,7 +24,15 @@ fn read(name: &str) -> String {
 
 fn leg(using: &str, prefetch: Vec<Node>) -> Node {
     let using = Some(using.to_owned());
-    Node { prefetch, query: None, using, limit: 100, params: Params::default(), filter: None }
+    Node {
+        prefetch,
+        query: None,
+        using,
+        limit: 100,
+        params: Params::default(),
+        filter: None,
+        score_threshold: None,
+    }
 }
 
 /// The default plan of the design.
@@ -38,6 +46,7 @@ fn three_legs() -> Node {
         limit: 10,
         params: Params::default(),
         filter: None,
+        score_threshold: None,
     }
 }
 

@@ -310,7 +310,7 @@ fn plans_are_checked_like_queries() {
         (
             "prefetch = [{ using = 'dense', foo = 1 }]\nquery = { fusion = 'dbsf' }",
             "prefetch[0].foo: unknown field \"foo\"; known: \"prefetch\", \"query\", \"using\", \
-             \"limit\", \"params\", \"filter\"",
+             \"limit\", \"params\", \"filter\", \"score_threshold\"",
         ),
         (
             "using = 'dense'\nquery = [1.0]",

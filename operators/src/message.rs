@@ -9,9 +9,10 @@ use freshet_schemas::{
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::GATEWAY;
+use crate::index::examples::Formula;
 use crate::index::shard::{Finding, Found, GroupHead, Listing};
-use crate::index::{Fetched, Hit, Probe, ShardChange, Time};
-use crate::plan::Plan;
+use crate::index::{Fetched, Hit, Probe, ShardChange, Stored, Time};
+use crate::plan::{Plan, error_answer};
 
 /// Where a record was read: worker, partition, offset; or which query of a worker's gateway it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -161,6 +162,19 @@ pub struct PlannedQuery {
     pub plan: Plan,
 }
 
+impl PlannedQuery {
+    /// The answer to a query that cannot be answered.
+    pub fn refused(&self, fault: Fault) -> AnswerRecord {
+        AnswerRecord {
+            origin: self.origin,
+            headers: self.headers.clone(),
+            read_at_us: self.read_at_us,
+            answer: error_answer(&self.query.id, fault),
+            id: self.query.id.clone(),
+        }
+    }
+}
+
 /// Another page of an earlier query is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PageTurn {
@@ -194,6 +208,8 @@ pub enum Prepared {
     Probe(Probe),
     /// BM25 terms that still need the statistics at the query's time.
     Terms(SparseVector),
+    /// Made of what lies in the shards, or of other inputs.
+    Later,
 }
 
 /// An admitted query whose texts are vectors now.
@@ -305,12 +321,34 @@ pub enum Task {
         /// Which documents may be found.
         filter: Option<Filter>,
     },
+    /// The `k` best documents by their similarities to examples.
+    Examples {
+        /// Field number.
+        field: u16,
+        /// What to compare with, in the order of the formula.
+        probes: Vec<Probe>,
+        /// What becomes of the similarities.
+        formula: Formula,
+        /// Most hits.
+        k: usize,
+        /// Which documents may be found.
+        filter: Option<Filter>,
+        /// Candidates; `None`: all documents.
+        among: Option<Vec<String>>,
+    },
+    /// Vectors of documents, of all their chunks or of one.
+    Vectors {
+        /// Field number.
+        field: u16,
+        /// Ids, and the chunk if only its vector is wanted.
+        wanted: Vec<(String, Option<u32>)>,
+    },
 }
 
 /// What a shard says to a [`Task`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TaskReply {
-    /// To `Search` and `Score`.
+    /// To `Search`, `Score` and `Examples`.
     Hits(Vec<Hit>),
     /// To `Fetch`.
     Fetched(Vec<Fetched>),
@@ -324,6 +362,13 @@ pub enum TaskReply {
     GroupHeads(Vec<GroupHead>),
     /// To `GroupMembers`: one list per group, in the order asked for.
     GroupMembers(Vec<Vec<Found>>),
+    /// To `Vectors`.
+    Vectors {
+        /// Field number.
+        field: u16,
+        /// Of those documents that live there.
+        stored: Vec<Stored>,
+    },
 }
 
 /// The reply to a [`ShardRequest`].

@@ -5,7 +5,7 @@
 //!                 │          └─ dead letters    └─ dead letters     │             │
 //!              bindings ──────────────────────────────────────┐     │ trace       │
 //!                                                             ▼     ▼             ▼
-//! queries ─▶ consume ─▶ decode ─▶ plan ─▶ admit ─▶ embed ─▶ weigh ─▶ start ─▶ prefetch ─▶ gather ─▶ rerank ─▶ gather … ─▶ pages ─▶ fetch ─▶ answer ─▶ answers
+//! queries ─▶ consume ─▶ decode ─▶ plan ─▶ admit ─▶ embed ─▶ weigh ─▶ start ─▶ (lookup ─▶) prefetch ─▶ gather ─▶ rerank ─▶ gather … ─▶ pages ─▶ fetch ─▶ answer ─▶ answers
 //!                                  └─ error answers, dead letters ─────────────────────────────────────────────────▲
 //! ```
 //! Times are ticks. The frontier of `applied` is the promise that everything before it is in every shard of every
@@ -28,7 +28,7 @@ use freshet_operators::decode::{DEAD_LETTER_SUFFIX, DeadLetters, decode_document
 use freshet_operators::embed::assemble::Assembler;
 use freshet_operators::embed::documents::embed_documents;
 use freshet_operators::embed::queries::embed_queries;
-use freshet_operators::gather::{Executions, Gathered, answer, gather, start};
+use freshet_operators::gather::{Corpus, Executions, Gathered, Started, answer, gather, resolve, start};
 use freshet_operators::index::Time;
 use freshet_operators::message::{AnswerRecord, Binding, DeadLetter, PageTurn};
 use freshet_operators::pages::{CursorLimits, pages};
@@ -235,7 +235,8 @@ fn answers<'scope>(
     produce(answers, letters, producer);
 }
 
-/// Searches and rescorings, round by round, then the payloads of a page. Answers, and refusals of pages that are gone.
+/// Documents that queries name, searches and rescorings, round by round, then the payloads of a page. Answers, and refusals of
+/// pages that are gone.
 fn search<'scope>(
     scope: Scope<'scope, Time>,
     setup: &Setup,
@@ -244,8 +245,15 @@ fn search<'scope>(
     control: &Arc<Control>,
 ) -> (StreamVec<'scope, Time, AnswerRecord>, StreamVec<'scope, Time, AnswerRecord>) {
     let executions: Executions = Rc::default();
-    let (shards, title) = (setup.config.pipeline.shards.get(), setup.config.documents.title.as_deref());
-    let mut requests = start(queries, Rc::clone(&executions), shards, title.map(Arc::from));
+    let corpus = Corpus {
+        shards: setup.config.pipeline.shards.get(),
+        title: setup.config.documents.title.as_deref().map(Arc::from),
+        fields: setup.fields.clone().into(),
+    };
+    let Started { requests, lookups, refused } = start(queries, Rc::clone(&executions), corpus);
+    let known = serve(lookups, Rc::clone(&running.shards), Arc::clone(control), Round::Lookup);
+    let (resolved, unresolved) = resolve(known, Rc::clone(&executions));
+    let mut requests = requests.concat(resolved);
     let mut done = Vec::new();
     // A level of a plan takes one trip at most, and groups take one more.
     for number in 0..=setup.config.queries.limits.depth_max {
@@ -260,5 +268,5 @@ fn search<'scope>(
     let limits = CursorLimits { count_max: queries.cursors_max.get(), timeout: queries.cursor_timeout };
     let (fetches, gone) = pages(scope.concatenate(done), turns, Rc::clone(&executions), limits);
     let fetched = serve(fetches, Rc::clone(&running.shards), Arc::clone(control), Round::Fetch);
-    (answer(fetched, executions), gone)
+    (scope.concatenate([answer(fetched, executions), refused, unresolved]), gone)
 }

@@ -160,6 +160,7 @@ mod tests {
             fusion: None,
             rerank: None,
             order_value: None,
+            vectors: Default::default(),
         }
     }
 

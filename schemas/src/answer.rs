@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, FaultCode, Offset, Partition};
+use crate::{Fault, FaultCode, Offset, Partition, SparseVector};
 
 /// Inclusive offset per partition: all and only these records are reflected; −1 where nothing is.
 pub type AsOf = BTreeMap<Partition, Offset>;
@@ -14,7 +14,8 @@ pub type AsOf = BTreeMap<Partition, Offset>;
 pub struct Answer {
     /// Query id.
     pub id: String,
-    /// Hits, best first: score descending, then id ascending. Empty when `error` is set.
+    /// Hits, best first: score descending, then id ascending; of a diverse list in the order in which they were chosen.
+    /// Empty when `error` is set.
     pub points: Vec<Point>,
     /// What the answer reflects, by topic role (`documents`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -122,6 +123,21 @@ pub struct Point {
     /// The value by which the document is listed; a time in microseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_value: Option<serde_json::Number>,
+    /// Vectors of the document by field, as they are stored: those of the best chunk, where there is one per chunk.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vectors: BTreeMap<String, PointVector>,
+}
+
+/// A vector as it is stored: normalised in cosine fields; token vectors as their codes give them back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PointVector {
+    /// `[size]`
+    Dense(Vec<f32>),
+    /// Terms ascending, with their weights.
+    Sparse(SparseVector),
+    /// `[tokens][size]`
+    Multi(Vec<Vec<f32>>),
 }
 
 /// Place of a hit in one leg.

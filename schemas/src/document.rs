@@ -46,6 +46,8 @@ pub struct VectorSpec {
     pub size: Option<usize>,
     /// Whether a model makes it from the text (then a vector in the document replaces the model's).
     pub from_text: bool,
+    /// Whether it holds the terms of the text for BM25: no vector that is of use to anybody else.
+    pub terms: bool,
 }
 
 /// A whole document. Equal fields mean an equal document: an update to it changes nothing.

@@ -44,6 +44,8 @@ pub enum FaultCode {
     FormulaFailed,
     /// A cursor that is not known, or not any more.
     UnknownCursor,
+    /// No document has the id that a query names, or it has no vector in the field.
+    NotFound,
 }
 
 impl FaultCode {
@@ -69,6 +71,7 @@ impl FaultCode {
             Self::NotWritten => "not_written",
             Self::FormulaFailed => "formula_failed",
             Self::UnknownCursor => "unknown_cursor",
+            Self::NotFound => "not_found",
         }
     }
 }

@@ -18,7 +18,7 @@ mod query;
 mod record;
 mod vector;
 
-pub use answer::{Answer, AsOf, Degraded, FusionScore, Group, Leg, Point, RerankScore};
+pub use answer::{Answer, AsOf, Degraded, FusionScore, Group, Leg, Point, PointVector, RerankScore};
 pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec, with_title};
 pub use fault::{Fault, FaultCode};
 pub use filter::{
@@ -26,10 +26,11 @@ pub use filter::{
     microseconds, values, words,
 };
 pub use query::{
-    Ask, Consistency, Cursor, Decay, DefaultValue, Direction, Expression, FORMULA_DEPTH_MAX,
-    FORMULA_TERMS_MAX, Fold, Formula, Fusion, GROUP_SIZE_DEFAULT, Grouping, IdKey, IdOrder, LIMIT_DEFAULT,
-    List, Node, NodeQuery, OrderBy, OrderValue, Params, PlanSpec, Query, QueryFault, QueryLimits,
-    RRF_K_DEFAULT, Unary, WithPayload, text_of,
+    Ask, Consistency, Cursor, Decay, DefaultValue, Direction, Discover, EXAMPLES_MAX, Example, Expression,
+    FORMULA_DEPTH_MAX, FORMULA_TERMS_MAX, Fold, Formula, Fusion, GROUP_SIZE_DEFAULT, Grouping, IdKey,
+    IdOrder, LIMIT_DEFAULT, List, MMR_CANDIDATES_MAX, MMR_MULTI_CANDIDATES_MAX, Mmr, Node, NodeQuery,
+    OrderBy, OrderValue, Params, PayloadPaths, PlanSpec, Query, QueryFault, QueryLimits, RRF_K_DEFAULT,
+    Recommend, Strategy, Unary, WithPayload, WithVectors, text_of,
 };
 pub use record::{Header, Headers, Offset, Partition, Record, dead_letter, headers};
 pub use vector::{SparseVector, VectorKind, VectorValue};

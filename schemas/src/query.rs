@@ -1,23 +1,29 @@
 //! A query record: bytes → checked query. Unknown fields are faults.
 //!
-//! `parse.rs` reads what stands at the top of a query, `shape.rs` what it says of counts, groups and pages, `node.rs` the
-//! nodes of its plan, `formula.rs` and `list.rs` two kinds of them; `check.rs` compares a plan with the configured vector
-//! fields.
+//! `parse.rs` reads what stands at the top of a query, `shape.rs` what it says of counts, groups and pages, `select.rs` what
+//! hits carry, `node.rs` the nodes of its plan, `examples.rs`, `formula.rs` and `list.rs` three kinds of them; `check.rs`
+//! compares a plan with the configured vector fields.
 
 mod check;
 mod cursor;
+mod examples;
 mod formula;
 mod list;
 mod node;
 mod parse;
+mod select;
 mod shape;
 
 pub use check::PlanSpec;
 pub use cursor::Cursor;
+pub use examples::{
+    Discover, EXAMPLES_MAX, Example, MMR_CANDIDATES_MAX, MMR_MULTI_CANDIDATES_MAX, Mmr, Recommend, Strategy,
+};
 pub use formula::{
     Decay, DefaultValue, Expression, FORMULA_DEPTH_MAX, FORMULA_TERMS_MAX, Fold, Formula, Unary,
 };
 pub use list::{Direction, IdKey, IdOrder, List, OrderBy, OrderValue};
+pub use select::PayloadPaths;
 pub use shape::{GROUP_SIZE_DEFAULT, Grouping};
 
 use std::collections::BTreeMap;
@@ -48,7 +54,11 @@ pub struct QueryLimits {
 
 /// The text of a query's JSON: its own, else the first one that stands in it, in plan order.
 pub fn text_of(query: &serde_json::Value) -> Option<&str> {
-    let own = query["text"].as_str().or_else(|| query["query"]["text"].as_str());
+    fn text(of: &serde_json::Value) -> Option<&str> {
+        of.as_str().or_else(|| of["text"].as_str())
+    }
+    let asked = &query["query"];
+    let own = query["text"].as_str().or_else(|| text(asked)).or_else(|| text(&asked["nearest"]));
     let prefetch = &query["prefetch"];
     own.or_else(|| match prefetch.as_array() {
         Some(stages) => stages.iter().find_map(text_of),
@@ -80,6 +90,12 @@ pub struct Query {
     pub group: Option<Grouping>,
     /// Hits of a page, where the answer is read page by page; `limit` is that of all pages.
     pub page: Option<usize>,
+    /// Hits that are passed over before the first one of the answer; with the limit at most `limit_max`.
+    pub offset: usize,
+    /// Hits that score less are left out of a text through a configured plan. A plan of its own has its own in its root.
+    pub score_threshold: Option<f64>,
+    /// Which vectors hits carry; default none.
+    pub with_vectors: WithVectors,
 }
 
 /// Why a query is refused.
@@ -95,6 +111,7 @@ pub struct QueryFault {
 
 /// Plain text through a configured plan, or a plan of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "a query has one")]
 pub enum Ask {
     /// `{"text": …, "plan": …}`: the named plan, or `default`.
     Text {
@@ -127,6 +144,8 @@ pub struct Node {
     pub params: Params,
     /// Which documents the searches of this stage and of those below it may find.
     pub filter: Option<Filter>,
+    /// Hits of this stage score more than this; those of a fusion at least as much.
+    pub score_threshold: Option<f64>,
 }
 
 /// What a node searches for or does.
@@ -147,7 +166,15 @@ pub enum NodeQuery {
     /// Documents by a value of their payload.
     OrderBy(OrderBy),
     /// New scores of what the prefetches found.
-    Formula(Formula),
+    Formula(Box<Formula>),
+    /// The vector of the document with this id.
+    Document(String),
+    /// More like some examples and less like others.
+    Recommend(Recommend),
+    /// Discovery, or the search for a context.
+    Discover(Discover),
+    /// A diverse choice of the nearest.
+    Mmr(Mmr),
 }
 
 /// How lists become one.
@@ -195,8 +222,20 @@ pub enum WithPayload {
     All,
     /// None.
     None,
-    /// Only these.
+    /// Only what lies under these paths.
     Include(Vec<String>),
-    /// All but these.
+    /// All but what lies under these paths.
     Exclude(Vec<String>),
+}
+
+/// Which vectors a hit carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WithVectors {
+    /// None.
+    #[default]
+    None,
+    /// Those of all fields but BM25's.
+    All,
+    /// Those of these fields.
+    Of(Vec<String>),
 }

@@ -175,7 +175,7 @@ fn text_is_needed_unless_all_that_is_made_from_it_is_there() {
     let all = r#"{"vectors": {"dense": [1, 2, 3], "colbert": [[1, 0]],
                  "bm25": {"indices": [], "values": []}}}"#;
     assert_eq!(put(Some("k"), all).text, "");
-    let image = VectorSpec { kind: VectorKind::Dense, size: Some(2), from_text: false };
+    let image = VectorSpec { kind: VectorKind::Dense, size: Some(2), from_text: false, terms: false };
     let spec = DocumentSpec { vectors: BTreeMap::from([("image".to_owned(), image)]), ..spec() };
     assert!(DocumentChange::parse(&record(Some("k"), Some("{}")), &spec).is_ok());
 }
@@ -322,8 +322,12 @@ fn numbers_that_no_float_holds_are_named_with_their_field() {
 
 #[test]
 fn a_payload_of_its_own_field_may_have_any_key() {
-    let wrapped =
-        DocumentSpec { payload: Some("payload".to_owned()), text: Vec::new(), vectors: BTreeMap::new(), ..spec() };
+    let wrapped = DocumentSpec {
+        payload: Some("payload".to_owned()),
+        text: Vec::new(),
+        vectors: BTreeMap::new(),
+        ..spec()
+    };
     let payload_of = |value: &str| match DocumentChange::parse(&record(Some("7"), Some(value)), &wrapped) {
         Ok(DocumentChange::Put(document)) => {
             assert_eq!(document.id, "7");

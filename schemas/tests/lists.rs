@@ -20,7 +20,7 @@ fn query(fields: &str) -> Query {
 fn plan(fields: &str) -> Node {
     match query(fields).ask {
         Ask::Plan(node) => node,
-        other => panic!("{other:?} is no plan"),
+        other @ (Ask::Text { .. } | Ask::Count | Ask::Page(_)) => panic!("{other:?} is no plan"),
     }
 }
 

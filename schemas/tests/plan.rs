@@ -97,7 +97,7 @@ fn configured_plans_search_the_text_of_the_query() {
     refused(
         json!({"prefetch": [{"using": "dense", "id": 1}], "using": "colbert"}),
         "unknown_field @ plans.p.prefetch[0].id: unknown field \"id\"; \
-         known: \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"filter\"",
+         known: \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"filter\", \"score_threshold\"",
     );
     let deep = json!({"using": "a", "prefetch": {"using": "a", "prefetch": {"using": "a", "prefetch": {"using": "a"}}}});
     refused(deep, "too_deep @ plans.p.prefetch: the plan has 4 levels, at most 3 are accepted");

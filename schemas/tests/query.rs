@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use common::{limits, line, record, search, text};
 use freshet_schemas::{
     Ask, Consistency, Fusion, Node, NodeQuery, Params, Query, QueryFault, SparseVector, WithPayload,
+    WithVectors,
 };
 
 fn parse(value: &str) -> Result<Query, QueryFault> {
@@ -49,6 +50,9 @@ fn the_simplest_query_is_a_text() {
         explain: true,
         group: None,
         page: None,
+        offset: 0,
+        score_threshold: None,
+        with_vectors: WithVectors::None,
     };
     assert_eq!(query("\"text\": \"how\""), expect);
     let ask = Ask::Text { text: "how".to_owned(), plan: Some("rerank".to_owned()) };
@@ -108,7 +112,7 @@ fn fusions_take_every_form() {
 #[test]
 fn what_asks_for_nothing_is_accepted() {
     let fields = r#""query": "a", "using": "v", "offset": 0, "with_vector": false, "standing": false,
-                    "with_vectors": false, "filter": null, "prefetch": [], "text": null, "limit": null,
+                    "with_vectors": false, "score_threshold": null, "filter": null, "prefetch": [], "text": null, "limit": null,
                     "params": {"hnsw_ef": 128, "exact": true, "quantization": null}"#;
     assert_eq!(
         plan(fields),
@@ -163,7 +167,8 @@ fn the_id_is_in_the_value_or_in_the_key_and_known_where_it_can_be() {
 
 #[test]
 fn unknown_fields_are_named_with_their_path() {
-    let node = "known: \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"filter\"";
+    let node = "known: \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"filter\", \
+                \"score_threshold\"";
     refused(
         r#""prefetch": [{"query": "a", "using": "v"}, {"query": "a", "using": "v", "foo": 1}],
            "query": {"fusion": "rrf"}"#,
@@ -177,7 +182,7 @@ fn unknown_fields_are_named_with_their_path() {
         r#""text": "a", "topk": 3"#,
         "unknown_field @ topk: unknown field \"topk\"; known: \"id\", \"text\", \"plan\", \
          \"prefetch\", \"query\", \"using\", \"limit\", \"params\", \"filter\", \"with_payload\", \
-         \"consistency\", \"standing\", \"explain\", \"offset\", \"with_vector\", \"with_vectors\", \"count\", \"group_by\", \"group_size\", \"page\", \"cursor\"",
+         \"consistency\", \"standing\", \"explain\", \"offset\", \"with_vector\", \"with_vectors\", \"count\", \"group_by\", \"group_size\", \"page\", \"cursor\", \"score_threshold\"",
     );
     let paths = [
         (r#""query": {"text": "a", "foo": 1}, "using": "v""#, "query.foo"),
@@ -201,31 +206,18 @@ fn unknown_fields_are_named_with_their_path() {
 #[test]
 fn what_qdrant_has_and_freshet_has_not_yet_is_named() {
     let cases = [
-        (r#""text": "a", "score_threshold": 0.5"#, "score_threshold"),
-        (r#""text": "a", "offset": 10"#, "offset"),
-        (r#""text": "a", "with_vector": true"#, "with_vector"),
-        (r#""text": "a", "with_vectors": ["dense"]"#, "with_vectors"),
         (r#""text": "a", "lookup_from": {"collection": "c"}"#, "lookup_from"),
         (r#""text": "a", "standing": true"#, "standing"),
         (r#""text": "a", "shard_key": "s""#, "shard_key"),
         (r#""query": "a", "using": "v", "params": {"quantization": {}}"#, "params.quantization"),
         (r#""query": "a", "using": "v", "params": {"indexed_only": true}"#, "params.indexed_only"),
-        (
-            r#""prefetch": [{"query": "a", "using": "v", "score_threshold": 1}], "query": {"fusion": "rrf"}"#,
-            "prefetch[0].score_threshold",
-        ),
-        (r#""query": {"recommend": {}}, "using": "v""#, "query.recommend"),
-        (r#""query": {"nearest": [1], "mmr": {}}, "using": "v""#, "query.mmr"),
+        (r#""query": {"relevance_feedback": {}}, "using": "v""#, "query.relevance_feedback"),
         (r#""query": {"text": "a", "options": {}}, "using": "v""#, "query.options"),
     ];
     for (fields, path) in cases {
         let name = path.rsplit('.').next().expect("a last part");
         refused(fields, &format!("invalid_value @ {path}: \"{name}\" is not supported yet"));
     }
-    refused(
-        r#""query": 17, "using": "v""#,
-        "invalid_value @ query: a point id as query is not supported yet",
-    );
 }
 
 #[test]
@@ -324,8 +316,7 @@ fn parts_that_do_not_go_together_are_refused() {
     );
     refused(
         r#""prefetch": [{"using": "v"}], "query": {"fusion": "rrf"}"#,
-        "invalid_value @ prefetch[0].query: missing: give a text, a vector, {\"text\": …}, \
-         {\"nearest\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
+        "invalid_value @ prefetch[0].query: missing: give a text, a vector, {\"text\": …}, {\"id\": …}, {\"nearest\": …}, {\"recommend\": …}, {\"discover\": …}, {\"context\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
     );
     refused(
         r#""query": {"fusion": "rrf"}"#,
@@ -345,12 +336,12 @@ fn values_of_the_wrong_kind_are_refused() {
         ("\"prefetch\": [3]", "prefetch[0]: the number 3 is not an object"),
         (
             "\"query\": true, \"using\": \"v\"",
-            "query: true is not a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
+            "query: true is not a text, a vector, {\"text\": …}, {\"id\": …}, {\"nearest\": …}, {\"recommend\": …}, {\"discover\": …}, {\"context\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
         ),
         ("\"query\": [], \"using\": \"v\"", "query: the vector is empty"),
         (
             "\"query\": {}, \"using\": \"v\"",
-            "query: the query says nothing: give a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
+            "query: the query says nothing: give a text, a vector, {\"text\": …}, {\"id\": …}, {\"nearest\": …}, {\"recommend\": …}, {\"discover\": …}, {\"context\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or {\"formula\": …}",
         ),
         ("\"query\": {\"text\": 3}, \"using\": \"v\"", "query.text: the number 3 is not a string"),
         (

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use common::{limits, plan_spec, record, spec};
 use freshet_schemas::{
-    Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Group, Leg, Point, Query, Record,
-    RerankScore, dead_letter,
+    Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Group, Leg, Point, PointVector, Query,
+    Record, RerankScore, SparseVector, dead_letter,
 };
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -97,6 +97,15 @@ fn answers_of_the_samples_are_read_and_written() {
     }
 }
 
+fn vectors() -> BTreeMap<String, PointVector> {
+    let sparse = SparseVector { indices: vec![3, u64::from(u32::MAX)], values: vec![0.5, -2.0] };
+    BTreeMap::from([
+        ("dense".to_owned(), PointVector::Dense(vec![0.1, -1e-9])),
+        ("sparse".to_owned(), PointVector::Sparse(sparse)),
+        ("multi".to_owned(), PointVector::Multi(vec![vec![0.1], vec![1.0]])),
+    ])
+}
+
 fn point(id: &str, whole: bool) -> Point {
     let leg = |name: &str, contribution| Leg { name: name.to_owned(), rank: 1, score: 0.5, contribution };
     Point {
@@ -110,6 +119,7 @@ fn point(id: &str, whole: bool) -> Point {
         fusion: whole.then_some(FusionScore { rank: 2, score: 0.25 }),
         rerank: whole.then_some(RerankScore { rank: 1, score: 1e-9 }),
         order_value: whole.then(|| 17.into()),
+        vectors: if whole { vectors() } else { BTreeMap::new() },
     }
 }
 

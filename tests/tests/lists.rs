@@ -12,13 +12,13 @@ const DOCUMENTS: u64 = 90;
 /// Documents of which most are in one group, with values of several kinds.
 fn document(number: u64) -> Value {
     let mut document = json!({
-        "id": if number % 3 == 0 { number.to_string() } else { format!("d{number:02}") },
+        "id": if number.is_multiple_of(3) { number.to_string() } else { format!("d{number:02}") },
         "text": format!("harbour {} berth {}", ["one", "two", "three"][(number % 3) as usize], number % 13),
         "vectors": {"given": [number % 7, number % 5, 1, (number * number) % 11]},
         "stars": number % 7,
         "price": number as f64 / 4.0 - 3.0,
         "at": format!("2026-01-{:02}T{:02}:00:00Z", 1 + number % 28, number % 24),
-        "kind": if number % 10 == 0 { json!(format!("k{}", number / 10)) } else { json!("common") },
+        "kind": if number.is_multiple_of(10) { json!(format!("k{}", number / 10)) } else { json!("common") },
         "tags": [number % 4, format!("t{}", number % 5)],
     });
     match number % 15 {
@@ -202,10 +202,8 @@ fn groups(ranked: &[Value], by: &str, size: usize, limit: usize) -> Vec<(Value, 
         documents().into_iter().map(|document| (id(&document).to_owned(), document)).collect();
     let mut groups: Vec<(Value, Vec<(String, f64)>)> = Vec::new();
     for point in ranked {
-        let of = match &by_id[id(point)][by] {
-            Value::Array(values) => values.clone(),
-            one => vec![one.clone()],
-        };
+        let value = &by_id[id(point)][by];
+        let of = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
         if of.iter().any(|value| !(value.is_string() || value.is_i64())) {
             continue;
         }

@@ -44,7 +44,7 @@ impl Reader {
             query["consistency"] = json!("strong");
         }
         // In turns through the topic and from within the process.
-        if self.asked % 2 == 0 {
+        if self.asked.is_multiple_of(2) {
             let (sender, answer) = channel();
             let reply = Box::new(move |answer| drop(sender.send(answer)));
             self.bench.setup.gateway.as_ref().unwrap().ask(query_record(&query), reply).unwrap();

@@ -64,6 +64,15 @@ impl VectorField {
         match vector {
             VectorValue::Dense(vector) => Probe::Dense(self.fitted(vector)),
             VectorValue::Multi(rows) => Probe::Multi(unit_rows(&rows)),
+            VectorValue::Sparse(_) => Self::raw_probe(vector),
+        }
+    }
+
+    /// A vector as it came, of whatever length.
+    pub fn raw_probe(vector: VectorValue) -> Probe {
+        match vector {
+            VectorValue::Dense(vector) => Probe::Dense(vector),
+            VectorValue::Multi(rows) => Probe::Multi(rows),
             VectorValue::Sparse(vector) => {
                 let terms = vector.iter().map(|(term, weight)| (term, f64::from(weight))).collect();
                 Probe::Sparse { terms, length_mean: 0.0 }

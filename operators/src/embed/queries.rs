@@ -17,7 +17,7 @@ use crate::embed::fields::{FieldSource, VectorField};
 use crate::embed::{EmbedJob, Embedding, EmbeddingService, Priority, Wants};
 use crate::index::{Probe, Scoring, Time};
 use crate::message::{AdmittedQuery, AnswerRecord, Prepared, PreparedQuery, Ticket};
-use crate::plan::{InputValue, error_answer};
+use crate::plan::InputValue;
 
 /// Results of one job: the query, the numbers of its inputs, their embeddings.
 type Done = (Ticket, Vec<usize>, Vec<Result<Embedding, String>>);
@@ -88,15 +88,7 @@ pub fn embed_queries<'scope>(
 const RETRY: Duration = Duration::from_millis(2);
 
 fn failed(query: AdmittedQuery, reason: String) -> AnswerRecord {
-    let planned = query.planned;
-    let fault = Fault::field(FaultCode::ModelFailed, "query", reason);
-    AnswerRecord {
-        origin: planned.origin,
-        headers: planned.headers,
-        read_at_us: planned.read_at_us,
-        answer: error_answer(&planned.query.id, fault),
-        id: planned.query.id,
-    }
+    query.planned.refused(Fault::field(FaultCode::ModelFailed, "query", reason))
 }
 
 struct Desk {
@@ -122,6 +114,12 @@ impl Desk {
                 }
                 (InputValue::Text(text), FieldSource::Model(model)) => {
                     jobs.entry(*model).or_default().push((number, text.clone()));
+                }
+                (InputValue::Raw(vector), _) => {
+                    inputs[number] = Some(Prepared::Probe(VectorField::raw_probe(vector.clone())));
+                }
+                (InputValue::Document(_) | InputValue::Average { .. }, _) => {
+                    inputs[number] = Some(Prepared::Later);
                 }
                 // Plans refuse text for a field without a model.
                 (InputValue::Text(_), FieldSource::Given) => {}

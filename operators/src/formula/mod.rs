@@ -118,10 +118,9 @@ impl<'a> Evaluator<'a> {
     /// The only value at a path, or its default.
     fn operand(&self, path: &'a str) -> Result<Operand<'a>, String> {
         let found = values(self.subject.payload, path);
-        let mut elements = found.iter().flat_map(|value| match value {
-            Value::Array(elements) => elements.as_slice(),
-            one => std::slice::from_ref(*one),
-        });
+        let mut elements = found
+            .iter()
+            .flat_map(|value| value.as_array().map_or(std::slice::from_ref(*value), Vec::as_slice));
         match (elements.next(), elements.next()) {
             (Some(one), None) => Ok(Operand::Given(one)),
             (Some(_), Some(_)) => Err(format!("\"{path}\" has several values, a formula takes one")),

@@ -15,10 +15,10 @@ fn parsed(formula: &Value, defaults: &Value) -> Result<Formula, freshet_schemas:
     let record = Record { value: Some(query.to_string().into_bytes()), ..Record::default() };
     match Query::parse(&record, &limits).map_err(|refusal| refusal.fault)?.ask {
         Ask::Plan(node) => match node.query {
-            Some(NodeQuery::Formula(formula)) => Ok(formula),
+            Some(NodeQuery::Formula(formula)) => Ok(*formula),
             other => panic!("{other:?} is no formula"),
         },
-        other => panic!("{other:?} is no plan"),
+        other @ (Ask::Text { .. } | Ask::Count | Ask::Page(_)) => panic!("{other:?} is no plan"),
     }
 }
 
@@ -179,7 +179,7 @@ fn filled(expression: &Value, a: f64, b: f64, score: f64) -> Value {
         Value::Object(object) if object.contains_key("key") => json!(if a > 0.0 { 1.0 } else { 0.0 }),
         Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
         Value::Array(items) => items.iter().map(fill).collect(),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => expression.clone(),
     }
 }
 

@@ -47,7 +47,7 @@ impl Beside {
                     all.extend(found);
                 }
             }
-            TaskReply::Hits(_) | TaskReply::Fetched(_) => {
+            TaskReply::Hits(_) | TaskReply::Fetched(_) | TaskReply::Vectors { .. } => {
                 debug_assert!(false, "replies to searches are not for here");
             }
         }

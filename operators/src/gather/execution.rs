@@ -6,9 +6,12 @@ use std::sync::Arc;
 use freshet_schemas::{Degraded, Fusion, OrderValue, with_title};
 
 use super::beside::Beside;
+use super::diverse;
+use super::lookup::Known;
 use super::page::Page;
+use crate::embed::fields::VectorField;
 use crate::fuse::{self, Fused};
-use crate::index::{Fetched, Hit, by_rank};
+use crate::index::{Fetched, Hit, Probe, RowVector, Stored, by_rank};
 use crate::message::{ShardReply, ShardRequest, Task, TaskReply, Ticket};
 use crate::plan::{Plan, Stage, Work};
 use crate::stats::WeighedQuery;
@@ -67,13 +70,26 @@ struct Reranking {
 /// Constant of the fusion that orders the candidates of several lists (Cormack et al. 2009).
 const CANDIDATES_K: f64 = 60.0;
 
+/// What all queries of a pipeline are asked of.
+#[derive(Clone)]
+pub struct Corpus {
+    /// Shards that reply to every request.
+    pub shards: u32,
+    /// Field of the payload that is read before every chunk.
+    pub title: Option<Arc<str>>,
+    /// The vector fields, by number.
+    pub fields: Arc<[VectorField]>,
+}
+
 /// State of a query. Invariant: the lists of all stages of earlier rounds are there, cut to their limits.
 #[derive(Clone)]
 pub struct Execution {
     pub(super) query: WeighedQuery,
-    pub(super) shards: u32,
-    /// Field of the payload that is read before every chunk.
-    title: Option<Arc<str>>,
+    pub(super) corpus: Corpus,
+    /// What the documents hold that are looked up, while they are.
+    pub(super) known: Known,
+    /// What is searched with, one per input of the plan; there once all of it is known.
+    pub(super) probes: Vec<Probe>,
     /// Per stage its list, once known.
     pub(super) lists: Vec<Option<Vec<Ranked>>>,
     /// Hits of the current round, per stage, of the shards that have replied.
@@ -87,17 +103,20 @@ pub struct Execution {
     pub(super) beside: Beside,
     /// Which part of the final list is answered; all of it unless that is to be read page by page.
     pub(super) page: Option<Page>,
+    /// Vectors of candidates by stage, or of hits by field, and then by id.
+    pub(super) vectors: BTreeMap<u16, BTreeMap<String, RowVector>>,
 }
 
 impl Execution {
-    /// A query that has found nothing yet, over so many shards. `title`: the field that models read before every chunk.
-    pub fn new(query: WeighedQuery, shards: u32, title: Option<Arc<str>>) -> Self {
+    /// A query that has found nothing yet.
+    pub fn new(query: WeighedQuery, corpus: Corpus) -> Self {
         let lists = vec![None; query.admitted.planned.plan.stages.len()];
         let page = query.admitted.planned.query.page.map(Page::first);
         Self {
             query,
-            shards,
-            title,
+            corpus,
+            known: Known::new(),
+            probes: Vec::new(),
             lists,
             arrived: BTreeMap::new(),
             rerankings: BTreeMap::new(),
@@ -106,6 +125,7 @@ impl Execution {
             fetched: BTreeMap::new(),
             beside: Beside::default(),
             page,
+            vectors: BTreeMap::new(),
         }
     }
 
@@ -136,7 +156,7 @@ impl Execution {
 
     pub(super) fn to_all(&self, tasks: Vec<(u16, Task)>) -> Vec<ShardRequest> {
         let ticket = self.query.admitted.planned.ticket;
-        (0..self.shards).map(|shard| ShardRequest { ticket, shard, tasks: tasks.clone() }).collect()
+        (0..self.corpus.shards).map(|shard| ShardRequest { ticket, shard, tasks: tasks.clone() }).collect()
     }
 
     /// What a reranking stage reads: what the stages before found, in their order.
@@ -164,14 +184,16 @@ impl Execution {
     }
 
     fn task(&self, number: u16, stage: &Stage) -> Option<Task> {
-        let probe = |input: u16| self.query.probes[usize::from(input)].clone();
+        let probe = |input: u16| self.probes[usize::from(input)].clone();
         if let Some(task) = self.heads_task(number) {
             return Some(task);
         }
+        // What is left out may be among the best.
+        let k = |without: &Vec<String>| stage.limit.saturating_add(without.len());
         match stage.work {
-            Work::Search { field, input, params, ref filter } => {
+            Work::Search { field, input, params, ref filter, ref without } => {
                 let filter = filter.clone();
-                Some(Task::Search { field, probe: probe(input), k: stage.limit, params, filter })
+                Some(Task::Search { field, probe: probe(input), k: k(without), params, filter })
             }
             Work::Rescore { field, input } => {
                 Some(Task::Score { field, probe: probe(input), ids: self.candidates(stage) })
@@ -188,6 +210,16 @@ impl Execution {
             Work::Count { ref filter } => Some(Task::Count { filter: filter.clone() }),
             Work::Formula(ref formula) => self.formula_task(formula, stage),
             Work::Group { ref grouping } => Some(self.group_task(grouping, stage)),
+            Work::Examples { field, ref inputs, formula, ref filter, ref without } => {
+                let probes = inputs.iter().map(|&input| probe(input)).collect();
+                let among = (!stage.from.is_empty()).then(|| self.candidates(stage));
+                let filter = filter.clone();
+                Some(Task::Examples { field, probes, formula, k: k(without), filter, among })
+            }
+            Work::Diversify { field, .. } => {
+                let wanted = self.before(stage).into_iter().map(|hit| (hit.id, Some(hit.chunk)));
+                Some(Task::Vectors { field, wanted: wanted.collect() })
+            }
         }
     }
 
@@ -206,10 +238,11 @@ impl Execution {
 
     /// Takes the reply of one shard.
     pub fn absorb(&mut self, reply: ShardReply, round: usize) -> Absorbed {
-        let title = &self.title;
+        let title = self.corpus.title.clone();
         for (stage, reply) in reply.replies {
             match reply {
                 TaskReply::Hits(hits) => self.arrived.entry(stage).or_default().extend(hits),
+                TaskReply::Vectors { stored, .. } => self.keep_vectors(stage, stored),
                 TaskReply::Fetched(fetched) => {
                     let texts = &mut self.rerankings.entry(stage).or_default().texts;
                     texts.extend(fetched.into_iter().map(|of| (of.id.clone(), read(&of, title.as_deref()))));
@@ -222,7 +255,7 @@ impl Execution {
             }
         }
         self.replies += 1;
-        if self.replies < self.shards {
+        if self.replies < self.corpus.shards {
             return Absorbed::Waiting;
         }
         self.replies = 0;
@@ -277,9 +310,17 @@ impl Execution {
         }
     }
 
+    /// Keeps the vectors of one chunk each, of a stage or a field.
+    pub(super) fn keep_vectors(&mut self, place: u16, stored: Vec<Stored>) {
+        let vectors =
+            stored.into_iter().filter_map(|stored| Some((stored.id, stored.rows.into_iter().next()?)));
+        self.vectors.entry(place).or_default().extend(vectors);
+    }
+
     /// The global list of a stage whose hits have arrived, or whose sources are known.
     fn gathered(&mut self, number: usize) -> Vec<Ranked> {
         let place = u16::try_from(number).unwrap_or(u16::MAX);
+        let degraded = self.degraded.len();
         let arrived = match self.rerankings.remove(&place) {
             Some(reranking) => self.reordered(number, reranking),
             None => self.arrived.remove(&place).unwrap_or_default(),
@@ -288,20 +329,25 @@ impl Execution {
             self.choose_groups(place);
             return Vec::new();
         }
-        let in_order = |hits: Vec<Hit>| -> Vec<Ranked> {
-            hits.into_iter().map(|hit| Ranked { hit, contributions: Vec::new(), value: None }).collect()
-        };
+        let vectors = self.vectors.remove(&place).unwrap_or_default();
+        let plain = |hit: Hit| Ranked { hit, contributions: Vec::new(), value: None };
+        let in_order = |hits: Vec<Hit>| -> Vec<Ranked> { hits.into_iter().map(plain).collect() };
         let ranked = |mut hits: Vec<Hit>| {
             hits.sort_unstable_by(by_rank);
             in_order(hits)
         };
-        let (work, limit) = (self.plan().stages[number].work.clone(), self.plan().stages[number].limit);
-        let stage = &self.plan().stages[number];
-        let mut list: Vec<Ranked> = match &work {
-            Work::Search { .. } | Work::Rescore { .. } => ranked(arrived),
+        let stage = self.plan().stages[number].clone();
+        let mut list: Vec<Ranked> = match &stage.work {
+            Work::Search { .. } | Work::Rescore { .. } | Work::Examples { .. } => {
+                let mut hits = arrived;
+                hits.retain(|hit| !stage.leaves_out(&hit.id));
+                ranked(hits)
+            }
             // The order before stays where there are no scores: that of a list is not by score.
             Work::Rerank { .. } => in_order(arrived),
-            Work::List { listing, each_value, .. } => self.beside.listed(place, listing, limit, *each_value),
+            Work::List { listing, each_value, .. } => {
+                self.beside.listed(place, listing, stage.limit, *each_value)
+            }
             Work::Formula(_) => ranked(self.formula_scores(place)),
             Work::Group { .. } => return self.grouped(place),
             Work::Count { .. } => Vec::new(),
@@ -309,8 +355,22 @@ impl Execution {
                 let legs: Vec<Vec<Hit>> = stage.from.iter().map(|&from| self.hits(from)).collect();
                 fuse::fuse(fusion, &legs).into_iter().map(Ranked::from).collect()
             }
+            Work::Diversify { field, diversity } => {
+                let spec = &self.corpus.fields[usize::from(*field)].spec;
+                let hits = diverse::choose(spec, self.before(&stage), &vectors, *diversity, stage.limit);
+                hits.into_iter().map(plain).collect()
+            }
         };
-        list.truncate(limit);
+        // Scores of the stage before say nothing about the threshold of one that has failed.
+        let scored = !matches!(stage.work, Work::List { .. }) && self.degraded.len() == degraded;
+        if let (Some(threshold), true) = (stage.threshold, scored) {
+            let inclusive = matches!(stage.work, Work::Fuse(_));
+            list.retain(|ranked| match inclusive {
+                true => ranked.hit.score >= threshold,
+                false => ranked.hit.score > threshold,
+            });
+        }
+        list.truncate(stage.limit);
         list
     }
 
@@ -338,9 +398,10 @@ impl Execution {
         self.plan().reranker_names.get(usize::from(reranker)).map_or("", String::as_str)
     }
 
-    /// The final list.
+    /// The final list, without what the query passes over.
     pub(super) fn whole(&self) -> &[Ranked] {
-        self.lists.last().and_then(Option::as_deref).unwrap_or_default()
+        let all = self.lists.last().and_then(Option::as_deref).unwrap_or_default();
+        all.get(self.query.admitted.planned.query.offset..).unwrap_or_default()
     }
 
     /// The hits of the answer.

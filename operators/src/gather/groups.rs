@@ -4,13 +4,18 @@
 //! a list without stages before it is asked for groups in two trips (see [`crate::index::shard::Finding`]), so that its
 //! groups are full however large one of them is.
 
-use freshet_schemas::{Filter, Group, Grouping, MatchValue, Point};
+use freshet_schemas::{Condition, Filter, Group, Grouping, MatchValue, Point};
 use serde_json::Value;
 
 use super::execution::{Execution, Ranked};
-use crate::index::shard::{Finding, groups_of, heads};
+use crate::index::shard::{Finding, Found, groups_of, heads};
 use crate::message::Task;
 use crate::plan::{Stage, Work};
+
+/// Whether a hit of a leaf scores more than is asked for.
+fn is_above(found: &Found, threshold: Option<f64>) -> bool {
+    threshold.is_none_or(|threshold| found.hit.score > threshold)
+}
 
 impl Execution {
     /// How a stage is grouped that is the only one before the groups.
@@ -24,9 +29,14 @@ impl Execution {
     /// What finds the hits of a leaf, and which documents it may find.
     fn finding(&self, stage: &Stage) -> Option<(Finding, Option<Filter>)> {
         match &stage.work {
-            Work::Search { field, input, params, filter } => {
-                let probe = self.query.probes[usize::from(*input)].clone();
-                Some((Finding::Search { field: *field, probe, params: *params }, filter.clone()))
+            Work::Search { field, input, params, filter, without } => {
+                let probe = self.probes[usize::from(*input)].clone();
+                let left_out = (!without.is_empty()).then(|| Filter {
+                    must_not: vec![Condition::HasId(without.clone())],
+                    ..Filter::default()
+                });
+                let filter = Filter::both(filter.as_ref(), left_out.as_ref());
+                Some((Finding::Search { field: *field, probe, params: *params }, filter))
             }
             Work::List { listing, filter, .. } => Some((Finding::List(listing.clone()), filter.clone())),
             Work::Rescore { .. }
@@ -34,6 +44,8 @@ impl Execution {
             | Work::Fuse(_)
             | Work::Count { .. }
             | Work::Formula(_)
+            | Work::Examples { .. }
+            | Work::Diversify { .. }
             | Work::Group { .. } => None,
         }
     }
@@ -49,8 +61,10 @@ impl Execution {
     /// Chooses the groups of a leaf.
     pub(super) fn choose_groups(&mut self, number: u16) {
         let stage = &self.plan().stages[usize::from(number)];
-        let (Some((finding, _)), count) = (self.finding(stage), stage.limit) else { return };
+        let (threshold, count) = (stage.threshold, stage.limit);
+        let Some((finding, _)) = self.finding(stage) else { return };
         let mut found = std::mem::take(&mut self.beside.heads);
+        found.retain(|head| is_above(&head.found, threshold));
         found.sort_by(|a, b| finding.compare(&a.found, &b.found));
         let mut chosen: Vec<MatchValue> = Vec::new();
         for group in heads(found.into_iter(), count).0.into_iter().flat_map(|head| head.groups) {
@@ -85,7 +99,10 @@ impl Execution {
         let from = stage.from[0];
         let leaf = self.grouping_of(from).and_then(|_| self.finding(&self.plan().stages[usize::from(from)]));
         let groups = match leaf {
-            Some((finding, _)) => self.full_groups(&finding, grouping.size),
+            Some((finding, _)) => {
+                let threshold = self.plan().stages[usize::from(from)].threshold;
+                self.full_groups(&finding, grouping.size, threshold)
+            }
             None => self.groups_of_list(number, from, grouping, stage.limit),
         };
         let mut known = std::collections::BTreeSet::new();
@@ -95,9 +112,15 @@ impl Execution {
         hits
     }
 
-    fn full_groups(&mut self, finding: &Finding, size: usize) -> Vec<(MatchValue, Vec<Ranked>)> {
+    fn full_groups(
+        &mut self,
+        finding: &Finding,
+        size: usize,
+        threshold: Option<f64>,
+    ) -> Vec<(MatchValue, Vec<Ranked>)> {
         let members = std::mem::take(&mut self.beside.members);
         let groups = self.beside.chosen.drain(..).zip(members).map(|(group, mut found)| {
+            found.retain(|found| is_above(found, threshold));
             found.sort_by(|a, b| finding.compare(a, b));
             found.truncate(size);
             (group, found.into_iter().map(Ranked::from).collect::<Vec<_>>())

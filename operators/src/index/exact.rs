@@ -9,7 +9,7 @@ use freshet_schemas::SparseVector;
 
 use super::{
     Chunk, DocumentPut, Fetched, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector,
-    Scoring, ShardChange, Time, TokenMatrix, by_rank,
+    Scoring, ShardChange, Stored, Time, TokenMatrix, by_rank, examples::Formula,
 };
 
 /// The vectors of a version in one field.
@@ -102,6 +102,62 @@ impl ExactShard {
         hits
     }
 
+    /// See [`super::shard::Shard::by_examples`].
+    pub fn by_examples(
+        &self,
+        time: Time,
+        field: usize,
+        (probes, formula): (&[Probe], Formula),
+        k: usize,
+        among: Option<&[String]>,
+    ) -> Vec<Hit> {
+        let spec = &self.fields[field];
+        let mut hits = Vec::new();
+        for (id, version) in self.visible(time) {
+            if among.is_some_and(|among| !among.contains(id)) {
+                continue;
+            }
+            let rows: Vec<RowVector> = match &version.fields[field] {
+                Vectors::None => Vec::new(),
+                Vectors::Rows(rows) => rows.clone(),
+                Vectors::Sparse(vector) => vec![RowVector::Sparse(vector.clone())],
+            };
+            let mut best: Option<Hit> = None;
+            for (chunk, row) in (0..).zip(&rows) {
+                let alike: Option<Vec<f64>> = probes.iter().map(|probe| likeness(row, probe, spec)).collect();
+                let Some(alike) = alike else { continue };
+                let score = by_formula(formula, &alike) + 0.0;
+                if best.as_ref().is_none_or(|best| score > best.score) {
+                    best = Some(Hit { id: id.clone(), chunk, score });
+                }
+            }
+            hits.extend(best);
+        }
+        hits.sort_by(by_rank);
+        hits.truncate(k);
+        hits
+    }
+
+    /// See [`super::shard::Shard::vectors`].
+    pub fn vectors(&self, time: Time, field: usize, wanted: &[(String, Option<u32>)]) -> Vec<Stored> {
+        let visible: BTreeMap<&String, &Version> = self.visible(time).collect();
+        let mut found = Vec::new();
+        for (id, chunk) in wanted {
+            let Some(version) = visible.get(id) else { continue };
+            let all = match &version.fields[field] {
+                Vectors::None => Vec::new(),
+                Vectors::Rows(rows) => rows.clone(),
+                Vectors::Sparse(vector) => vec![RowVector::Sparse(vector.clone())],
+            };
+            let rows = match chunk {
+                Some(chunk) if all.len() > 1 => all.into_iter().skip(*chunk as usize).take(1).collect(),
+                Some(_) | None => all,
+            };
+            found.push(Stored { id: id.clone(), rows });
+        }
+        found
+    }
+
     /// See [`super::shard::Shard::fetch`].
     pub fn fetch(&self, time: Time, wanted: &[(String, u32)]) -> Vec<Fetched> {
         let visible: BTreeMap<&String, &Version> = self.visible(time).collect();
@@ -192,6 +248,51 @@ pub(super) fn row_score(row: &RowVector, probe: &Probe, field: &FieldSpec) -> Op
         }),
         (RowVector::Multi(row), Probe::Multi(probe)) => max_sim(row, probe),
         (RowVector::Dense(_) | RowVector::Multi(_), _) => None,
+    }
+}
+
+/// How like an example a row is; `None` if it cannot be compared.
+fn likeness(row: &RowVector, probe: &Probe, field: &FieldSpec) -> Option<f64> {
+    match (row, probe) {
+        (RowVector::Sparse(_), _) => Some(row_score(row, probe, field).unwrap_or(0.0)),
+        (RowVector::Dense(row), Probe::Dense(probe)) if field.metric == Metric::Euclid => {
+            Some(row.iter().zip(probe).map(|(a, b)| -(f64::from(*a) - f64::from(*b)).powi(2)).sum())
+        }
+        _ => row_score(row, probe, field),
+    }
+}
+
+/// The formulas as Qdrant's documentation has them.
+fn by_formula(formula: Formula, alike: &[f64]) -> f64 {
+    let sigmoid = |x: f64| 0.5 * (x / (1.0 + x.abs()) + 1.0);
+    match formula {
+        Formula::Best { positive } => {
+            let best = |alike: &[f64]| alike.iter().copied().max_by(f64::total_cmp);
+            match (best(&alike[..positive]), best(&alike[positive..])) {
+                (Some(yes), None) => sigmoid(yes),
+                (Some(yes), Some(no)) if yes > no => sigmoid(yes),
+                (_, Some(no)) => -sigmoid(no),
+                (None, None) => 0.0,
+            }
+        }
+        Formula::Sum { positive } => {
+            alike[..positive].iter().sum::<f64>() - alike[positive..].iter().sum::<f64>()
+        }
+        Formula::Discover => {
+            let mut ranks = 0;
+            for pair in alike[1..].chunks(2) {
+                ranks += i32::from(pair[0] > pair[1]) - i32::from(pair[0] < pair[1]);
+            }
+            f64::from(ranks) + sigmoid(alike[0])
+        }
+        Formula::Context => {
+            let mut score = 0.0;
+            for pair in alike.chunks(2) {
+                let lost = (pair[0] - pair[1] - f64::from(f32::EPSILON)).min(0.0);
+                score += lost / (1.0 + lost.abs());
+            }
+            score
+        }
     }
 }
 

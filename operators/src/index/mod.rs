@@ -15,6 +15,7 @@ pub mod bits;
 pub mod check;
 pub mod dense;
 pub mod exact;
+pub mod examples;
 pub mod multi;
 pub mod payload;
 pub mod rows;
@@ -103,6 +104,14 @@ pub struct TokenMatrix {
     pub codes: Vec<i8>,
     /// `[tokens]`, positive.
     pub scales: Vec<f32>,
+}
+
+impl TokenMatrix {
+    /// The token vectors, decoded: `[tokens][dim]`.
+    pub fn decoded(&self) -> Vec<Vec<f32>> {
+        let tokens = self.codes.chunks(self.dim.max(1)).zip(&self.scales);
+        tokens.map(|(codes, scale)| codes.iter().map(|code| f32::from(*code) * scale).collect()).collect()
+    }
 }
 
 /// The vector of one row.
@@ -233,6 +242,15 @@ pub struct Fetched {
     pub text: String,
     /// Where that chunk stands, as [`Chunk::span`] says; `None` if the document has none.
     pub span: Option<(u32, u32)>,
+}
+
+/// The vectors of a document in one field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Document id.
+    pub id: String,
+    /// The rows asked for; none where the document has no vector in the field.
+    pub rows: Vec<RowVector>,
 }
 
 /// The one order of hits: score descending, then id ascending.

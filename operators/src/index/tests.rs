@@ -13,6 +13,7 @@ use super::{
     ShardChange, Time, TokenCoding, TokenMatrix,
 };
 
+mod examples;
 mod filter;
 mod recall;
 mod script;
@@ -152,6 +153,7 @@ fn compare(shard: &Shard, exact: &ExactShard, script: &mut Script, since: Time, 
     assert_same(&found, &exact.score(time, number, &probe, &ids), tolerance, &what);
     let wanted: Vec<(String, u32)> = ids.into_iter().map(|id| (id, script.random.below(3) as u32)).collect();
     assert_eq!(shard.fetch(time, &wanted), exact.fetch(time, &wanted), "{what}");
+    examples::compare(shard, exact, script, (time, number), tolerance);
 }
 
 /// Random changes, with heads of `head` versions, and builds and forgetting at random points.

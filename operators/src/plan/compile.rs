@@ -1,13 +1,15 @@
 //! A query's tree → stages in the order in which they can run, equal subtrees once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use freshet_schemas::{
     Ask, Fault, FaultCode, Filter, Formula, Fusion, Grouping, Node, NodeQuery, Params, PlanSpec, Query,
-    VectorKind, VectorValue,
+    Strategy, VectorKind, VectorSpec, VectorValue,
 };
 use serde::{Deserialize, Serialize};
 
+use super::examples;
+use crate::index::examples::Formula as ExamplesFormula;
 use crate::index::shard::Listing;
 
 /// A query's stages. Invariants: a stage comes after those it takes from; the last one is the root, or its groups; no two
@@ -40,6 +42,17 @@ pub enum InputValue {
     Text(String),
     /// As it came with the query.
     Vector(VectorValue),
+    /// As it came with the query, and not brought to unit length: part of an average.
+    Raw(VectorValue),
+    /// The vector of the document with this id, which is looked up before the first round.
+    Document(String),
+    /// `avg(positive) + avg(positive) − avg(negative)` of inputs that come before; `avg(positive)` without negative ones.
+    Average {
+        /// Numbers of inputs, at least one.
+        positive: Vec<u16>,
+        /// Numbers of inputs.
+        negative: Vec<u16>,
+    },
 }
 
 /// One stage.
@@ -53,6 +66,27 @@ pub struct Stage {
     pub limit: usize,
     /// Trips to the shards before its own result is there, less one: 0 for searches.
     pub round: usize,
+    /// Hits score more than this; those of fusions at least as much.
+    pub threshold: Option<f64>,
+}
+
+impl Stage {
+    /// Whether a document is not to be found, since it is searched by.
+    pub fn leaves_out(&self, id: &str) -> bool {
+        match &self.work {
+            Work::Search { without, .. } | Work::Examples { without, .. } => {
+                without.binary_search_by(|other| other.as_str().cmp(id)).is_ok()
+            }
+            Work::Rescore { .. }
+            | Work::Rerank { .. }
+            | Work::Fuse(_)
+            | Work::Diversify { .. }
+            | Work::List { .. }
+            | Work::Count { .. }
+            | Work::Formula(_)
+            | Work::Group { .. } => false,
+        }
+    }
 }
 
 /// What a stage does. Searching and rescoring happen in the shards; fusion and reranking only after all shards are
@@ -69,6 +103,8 @@ pub enum Work {
         params: Params,
         /// Which documents may be found: what this leaf and all stages above it ask for.
         filter: Option<Filter>,
+        /// Ids that this leaf and all stages above it search by, ascending: they are not found.
+        without: Vec<String>,
     },
     /// Scores what the stages before found, by another field.
     Rescore {
@@ -111,6 +147,26 @@ pub enum Work {
         /// Path of the field that makes groups, and most hits of each.
         grouping: Grouping,
     },
+    /// Compares all documents with examples, or those that the stages before found.
+    Examples {
+        /// Field number.
+        field: u16,
+        /// Numbers of the inputs, in the order of the formula.
+        inputs: Vec<u16>,
+        /// What becomes of the similarities.
+        formula: ExamplesFormula,
+        /// As in a search.
+        filter: Option<Filter>,
+        /// As in a search.
+        without: Vec<String>,
+    },
+    /// Chooses hits of the stage before that are unlike each other, after a trip for their vectors.
+    Diversify {
+        /// Field number.
+        field: u16,
+        /// From 0 to 1.
+        diversity: f64,
+    },
 }
 
 /// Configured plans and fields.
@@ -145,7 +201,13 @@ impl Plans {
         let mut root = match &query.ask {
             Ask::Count => {
                 let work = Work::Count { filter: query.filter.clone() };
-                compiler.plan.stages.push(Stage { work, from: Vec::new(), limit: 1, round: 0 });
+                compiler.plan.stages.push(Stage {
+                    work,
+                    from: Vec::new(),
+                    limit: 1,
+                    round: 0,
+                    threshold: None,
+                });
                 return Ok(compiler.plan);
             }
             Ask::Page(_) => {
@@ -161,10 +223,14 @@ impl Plans {
                 node.clone()
             }
         };
-        // Groups are made of all that the stages before the root let it have.
-        let whole = query.group.is_some() && !root.prefetch.is_empty();
+        query.check_vectors(&self.spec)?;
+        // Groups are made of all that the stages before the root let it have, or of all that examples are compared with.
+        let scans = matches!(root.query, Some(NodeQuery::Recommend(_) | NodeQuery::Discover(_)));
+        let whole = query.group.is_some() && (!root.prefetch.is_empty() || scans);
         root.limit = if whole { usize::MAX } else { query.limit };
-        let mut last = compiler.node(&root, query.filter.as_ref())?;
+        root.score_threshold = query.score_threshold.or(root.score_threshold);
+        let mut last =
+            compiler.node(&root, &Above { filter: query.filter.as_ref(), without: &BTreeSet::new() })?;
         if let Some(grouping) = &query.group {
             last = compiler.group(last, grouping, query.limit);
         } else if let Some(Stage { work: Work::List { each_value, .. }, .. }) =
@@ -174,6 +240,9 @@ impl Plans {
         }
         // The root is new unless the whole plan equals one of its own subtrees; then nothing came after it.
         debug_assert_eq!(usize::from(last) + 1, compiler.plan.stages.len());
+        if let Some(root) = compiler.plan.stages.last_mut() {
+            root.limit = root.limit.saturating_add(query.offset);
+        }
         Ok(compiler.plan)
     }
 
@@ -187,59 +256,116 @@ impl Plans {
     }
 }
 
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     plans: &'a Plans,
-    plan: Plan,
+    pub(super) plan: Plan,
     /// What a configured plan searches for.
     text: Option<&'a str>,
 }
 
+/// What the stages above a node ask of what it finds.
+pub(super) struct Above<'a> {
+    pub(super) filter: Option<&'a Filter>,
+    pub(super) without: &'a BTreeSet<String>,
+}
+
+/// What the stages of a node have in common.
+pub(super) struct Site {
+    /// Stages that they take from, in the order of the query.
+    pub(super) from: Vec<u16>,
+    /// What this node and all above it ask for.
+    pub(super) filter: Option<Filter>,
+    /// What this node and all above it leave out.
+    pub(super) without: BTreeSet<String>,
+}
+
+impl Site {
+    pub(super) fn without(&self) -> Vec<String> {
+        self.without.iter().cloned().collect()
+    }
+}
+
 impl Compiler<'_> {
-    /// The stage of a node below others that let through `above`.
-    fn node(&mut self, node: &Node, above: Option<&Filter>) -> Result<u16, Fault> {
-        let filter = Filter::both(above, node.filter.as_ref());
-        let children = node.prefetch.iter().map(|child| self.node(child, filter.as_ref()));
+    /// The stage of a node below others.
+    fn node(&mut self, node: &Node, above: &Above<'_>) -> Result<u16, Fault> {
+        let filter = Filter::both(above.filter, node.filter.as_ref());
+        let mut without = above.without.clone();
+        without.extend(examples::documents(node.query.as_ref()));
+        let here = Above { filter: filter.as_ref(), without: &without };
+        let children = node.prefetch.iter().map(|child| self.node(child, &here));
         let from = children.collect::<Result<Vec<_>, _>>()?;
-        let work = match &node.query {
+        self.stage(node, node.query.as_ref(), Site { from, filter, without })
+    }
+
+    /// The stage that does what a node asks, with a query of its own.
+    pub(super) fn stage(&mut self, node: &Node, query: Option<&NodeQuery>, site: Site) -> Result<u16, Fault> {
+        let work = match query {
             Some(NodeQuery::Fusion(fusion)) => Work::Fuse(fusion.clone()),
             Some(NodeQuery::List(list)) => {
-                Work::List { listing: Listing::Id(list.clone()), filter, each_value: false }
+                Work::List { listing: Listing::Id(list.clone()), filter: site.filter, each_value: false }
             }
             Some(NodeQuery::OrderBy(order)) => {
-                Work::List { listing: Listing::Value(order.clone()), filter, each_value: false }
+                Work::List { listing: Listing::Value(order.clone()), filter: site.filter, each_value: false }
             }
-            Some(NodeQuery::Formula(formula)) => Work::Formula(formula.clone()),
+            Some(NodeQuery::Formula(formula)) => Work::Formula((**formula).clone()),
+            Some(NodeQuery::Mmr(mmr)) => return self.diverse(node, mmr, site),
+            Some(NodeQuery::Recommend(recommend)) if recommend.strategy != Strategy::AverageVector => {
+                self.recommend(node, recommend, &site)?
+            }
+            Some(NodeQuery::Discover(discover)) => self.discover(node, discover, &site)?,
             query => match self.reranker(node) {
                 Some((reranker, documents_max)) => {
-                    Work::Rerank { reranker, text: self.text(query.as_ref()), documents_max }
+                    Work::Rerank { reranker, text: self.text(query), documents_max }
                 }
                 None => {
-                    let (field, input) = self.input(node, query.as_ref())?;
-                    if from.is_empty() {
-                        Work::Search { field, input, params: node.params, filter }
+                    let (field, input) = self.input(node, query)?;
+                    if site.from.is_empty() {
+                        let without = site.without();
+                        Work::Search { field, input, params: node.params, filter: site.filter, without }
                     } else {
                         Work::Rescore { field, input }
                     }
                 }
             },
         };
-        let before = from.iter().map(|&stage| self.plan.stages[usize::from(stage)].round).max();
-        let round = match work {
-            Work::Search { .. } | Work::List { .. } | Work::Count { .. } => 0,
-            Work::Formula(ref formula) if formula.reads_payloads() => before.unwrap_or(0) + 1,
+        Ok(self.place(Stage {
+            work,
+            from: site.from,
+            limit: node.limit,
+            round: 0,
+            threshold: node.score_threshold,
+        }))
+    }
+
+    /// Number of a stage, whose round is found here.
+    pub(super) fn place(&mut self, stage: Stage) -> u16 {
+        let before = stage.from.iter().map(|&stage| self.plan.stages[usize::from(stage)].round).max();
+        let round = match (&stage.work, before) {
+            (_, None) => 0,
+            (Work::Formula(formula), Some(before)) if !formula.reads_payloads() => before,
+            (Work::Fuse(_), Some(before)) => before,
             // Texts lie in the shards, as vectors do.
-            Work::Rescore { .. } | Work::Rerank { .. } | Work::Group { .. } => before.unwrap_or(0) + 1,
-            Work::Fuse(_) | Work::Formula(_) => before.unwrap_or(0),
+            (
+                Work::Search { .. }
+                | Work::Rescore { .. }
+                | Work::Rerank { .. }
+                | Work::Examples { .. }
+                | Work::Diversify { .. }
+                | Work::List { .. }
+                | Work::Count { .. }
+                | Work::Formula(_)
+                | Work::Group { .. },
+                Some(before),
+            ) => before + 1,
         };
-        let stage = Stage { work, from, limit: node.limit, round };
-        Ok(place(&mut self.plan.stages, stage))
+        place(&mut self.plan.stages, Stage { round, ..stage })
     }
 
     /// The stage that groups what another one found.
     fn group(&mut self, from: u16, grouping: &Grouping, limit: usize) -> u16 {
         let round = self.plan.stages[usize::from(from)].round + 1;
         let work = Work::Group { grouping: grouping.clone() };
-        place(&mut self.plan.stages, Stage { work, from: vec![from], limit, round })
+        place(&mut self.plan.stages, Stage { work, from: vec![from], limit, round, threshold: None })
     }
 
     /// Number of the reranker that a node uses, if it uses one, and how many documents that reads.
@@ -260,32 +386,47 @@ impl Compiler<'_> {
                 | NodeQuery::Fusion(_)
                 | NodeQuery::List(_)
                 | NodeQuery::OrderBy(_)
-                | NodeQuery::Formula(_),
+                | NodeQuery::Formula(_)
+                | NodeQuery::Document(_)
+                | NodeQuery::Recommend(_)
+                | NodeQuery::Discover(_)
+                | NodeQuery::Mmr(_),
             )
             | None => self.text.unwrap_or_default().to_owned(),
         }
     }
 
+    /// Number of the field that a node searches, and what it is.
+    pub(super) fn field(&self, node: &Node) -> Result<(u16, VectorSpec), Fault> {
+        let name = node.using.as_deref().unwrap_or_default();
+        let mut fields = self.plans.spec.vectors.iter().enumerate();
+        match fields.find(|(_, (known, _))| *known == name) {
+            Some((field, (_, spec))) => Ok((number_of(field), *spec)),
+            None => {
+                let known: Vec<_> = self.plans.spec.vectors.keys().map(String::as_str).collect();
+                let message = format!("vector \"{name}\" is not configured; known: {}", known.join(", "));
+                Err(Fault::field(FaultCode::UnknownVector, "using", message))
+            }
+        }
+    }
+
     /// Field and input number of a searching or rescoring node.
     fn input(&mut self, node: &Node, query: Option<&NodeQuery>) -> Result<(u16, u16), Fault> {
-        let name = node.using.as_deref().unwrap_or_default();
-        let Some((field, (_, spec))) =
-            self.plans.spec.vectors.iter().enumerate().find(|(_, (known, _))| *known == name)
-        else {
-            let known: Vec<_> = self.plans.spec.vectors.keys().map(String::as_str).collect();
-            let message = format!("vector \"{name}\" is not configured; known: {}", known.join(", "));
-            return Err(Fault::field(FaultCode::UnknownVector, "using", message));
-        };
+        let (field, spec) = self.field(node)?;
         let value = match query {
             Some(NodeQuery::Dense(vector)) => InputValue::Vector(VectorValue::Dense(vector.clone())),
             Some(NodeQuery::Sparse(vector)) => InputValue::Vector(VectorValue::Sparse(vector.clone())),
             Some(NodeQuery::Multi(vectors)) => InputValue::Vector(VectorValue::Multi(vectors.clone())),
+            Some(NodeQuery::Document(id)) => InputValue::Document(id.clone()),
+            Some(NodeQuery::Recommend(recommend)) => self.average(field, recommend),
             query @ (Some(
                 NodeQuery::Text(_)
                 | NodeQuery::Fusion(_)
                 | NodeQuery::List(_)
                 | NodeQuery::OrderBy(_)
-                | NodeQuery::Formula(_),
+                | NodeQuery::Formula(_)
+                | NodeQuery::Discover(_)
+                | NodeQuery::Mmr(_),
             )
             | None) => InputValue::Text(self.text(query)),
         };
@@ -295,11 +436,16 @@ impl Compiler<'_> {
                 VectorKind::Sparse => "a sparse vector",
                 VectorKind::Multi => "a multi-vector",
             };
+            let name = node.using.as_deref().unwrap_or_default();
             let message = format!("vector \"{name}\" has no model: query it with {kind}, not with text");
             return Err(Fault::field(FaultCode::InvalidValue, "query", message));
         }
-        let field = number_of(field);
-        Ok((field, place(&mut self.plan.inputs, PlanInput { field, value })))
+        Ok((field, self.given(field, value)))
+    }
+
+    /// Number of an input.
+    pub(super) fn given(&mut self, field: u16, value: InputValue) -> u16 {
+        place(&mut self.plan.inputs, PlanInput { field, value })
     }
 }
 
@@ -315,122 +461,4 @@ fn place<T: PartialEq>(list: &mut Vec<T>, element: T) -> u16 {
 /// Fields and stages are bounded by the config and the query limits, far below 65 536.
 fn number_of(position: usize) -> u16 {
     u16::try_from(position).unwrap_or(u16::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use freshet_schemas::Condition;
-
-    fn leaf(using: &str) -> Node {
-        Node {
-            prefetch: vec![],
-            query: None,
-            using: Some(using.into()),
-            limit: 100,
-            params: Params::default(),
-            filter: None,
-        }
-    }
-
-    fn plans(node: Node) -> Plans {
-        let spec = |kind| freshet_schemas::VectorSpec { kind, size: None, from_text: true };
-        let fields =
-            [("bm25", VectorKind::Sparse), ("colbert", VectorKind::Multi), ("dense", VectorKind::Dense)];
-        let vectors = fields.into_iter().map(|(name, kind)| (name.to_owned(), spec(kind))).collect();
-        let rerankers = [("cross".to_owned(), 50)].into();
-        Plans::new(PlanSpec { vectors, rerankers }, BTreeMap::from([("default".into(), node)]))
-    }
-
-    fn query() -> Query {
-        Query {
-            id: "q".into(),
-            ask: Ask::Text { text: "hello".into(), plan: None },
-            filter: None,
-            limit: 10,
-            consistency: Default::default(),
-            with_payload: Default::default(),
-            explain: true,
-            group: None,
-            page: None,
-        }
-    }
-
-    #[test]
-    fn equal_subtrees_run_once() {
-        let rescored = Node { prefetch: vec![leaf("dense"), leaf("bm25")], ..leaf("colbert") };
-        let root = Node {
-            prefetch: vec![leaf("dense"), leaf("bm25"), rescored],
-            query: Some(NodeQuery::Fusion(Fusion::Dbsf)),
-            using: None,
-            limit: 1,
-            params: Params::default(),
-            filter: None,
-        };
-        let plan = plans(root).compile(&query()).unwrap();
-        assert_eq!(plan.stages.len(), 4);
-        assert_eq!(plan.inputs.len(), 3);
-        assert_eq!(plan.stages[2].from, [0, 1]);
-        assert_eq!(plan.stages[3].from, [0, 1, 2]);
-        assert_eq!(plan.stages.iter().map(|s| s.round).collect::<Vec<_>>(), [0, 0, 1, 1]);
-        assert_eq!(plan.stages[3].limit, 10, "the limit of a configured plan's root is the query's");
-    }
-
-    #[test]
-    fn leaves_search_by_the_filters_of_all_stages_above() {
-        let has_id = |id: &str| Filter { must: vec![Condition::HasId(vec![id.into()])], ..Filter::default() };
-        let of = |filter: Option<Filter>| Node { filter, ..leaf("dense") };
-        let fuse = |prefetch: Vec<Node>, filter: Option<Filter>| Node {
-            prefetch,
-            query: Some(NodeQuery::Fusion(Fusion::Dbsf)),
-            using: None,
-            filter,
-            ..leaf("dense")
-        };
-        let inner = fuse(vec![of(None), of(Some(has_id("a")))], Some(has_id("a")));
-        let root = fuse(vec![inner, of(None)], Some(Filter::default()));
-        let mut asked = query();
-        let filters = |asked: &Query| -> Vec<Option<Filter>> {
-            let plan = plans(root.clone()).compile(asked).unwrap();
-            let filter = |stage: &Stage| match &stage.work {
-                Work::Search { filter, .. } => Some(filter.clone()),
-                _ => None,
-            };
-            plan.stages.iter().filter_map(filter).collect()
-        };
-        assert_eq!(filters(&asked), [Some(has_id("a")), None], "equal leaves run once");
-        asked.filter = Some(has_id("b"));
-        let found = filters(&asked);
-        let passes = |filter: &Option<Filter>, id: &str| {
-            filter.as_ref().is_some_and(|filter| filter.matches(id, &Default::default()))
-        };
-        assert!(["a", "b"].iter().all(|id| !passes(&found[0], id)), "both must hold");
-        assert_eq!(found.last().unwrap().as_ref(), asked.filter.as_ref());
-    }
-
-    #[test]
-    fn a_reranker_reads_the_text_of_the_query_after_a_trip_for_the_texts() {
-        let fused = Node {
-            prefetch: vec![leaf("dense"), leaf("bm25")],
-            query: Some(NodeQuery::Fusion(Fusion::Dbsf)),
-            using: None,
-            ..leaf("dense")
-        };
-        let root = Node { prefetch: vec![fused], ..leaf("cross") };
-        let plan = plans(root).compile(&query()).unwrap();
-        assert_eq!(
-            plan.stages[3].work,
-            Work::Rerank { reranker: 0, text: "hello".into(), documents_max: 50 }
-        );
-        assert_eq!((plan.stages[3].round, plan.inputs.len()), (1, 2));
-    }
-
-    #[test]
-    fn unknown_names_list_what_is_known() {
-        let mut asked = query();
-        asked.ask = Ask::Text { text: "x".into(), plan: Some("nope".into()) };
-        let fault = plans(leaf("dense")).compile(&asked).unwrap_err();
-        assert_eq!(fault.code, FaultCode::UnknownPlan);
-        assert!(fault.message.contains("known: default"));
-    }
 }

@@ -4,7 +4,10 @@
 //! id, so that two of one id always meet.
 
 mod compile;
+mod examples;
 mod recent;
+#[cfg(test)]
+mod tests;
 
 pub use compile::{InputValue, Plan, PlanInput, Plans, Stage, Work};
 pub use recent::Recent;

@@ -4,7 +4,7 @@
 //!   changes, by shard ─▶ Index ─▶ ±statistics          (closed ticks only, in order)
 //!   bindings, cuts ─────▶  │ ──▶ parts and offsets of a cut, to the snapshots
 //!                          │ Shards (shared on the worker)
-//!   requests, by shard ─▶ Prefetch / Rerank n / Fetch ─▶ replies, to the query's worker
+//!   requests, by shard ─▶ Lookup / Prefetch / Rerank n / Fetch ─▶ replies, to the query's worker
 //! ```
 //! A request at time t is answered at once: the indexes had passed t before the query was given that time.
 
@@ -163,6 +163,8 @@ pub enum Round {
     Rerank(usize),
     /// Payloads of the hits.
     Fetch,
+    /// Vectors of the documents that a query names by their ids, before its searches.
+    Lookup,
 }
 
 impl Round {
@@ -171,6 +173,7 @@ impl Round {
             Self::Prefetch => "Prefetch".into(),
             Self::Rerank(n) => format!("Rerank({n})"),
             Self::Fetch => "Fetch".into(),
+            Self::Lookup => "Lookup".into(),
         }
     }
 }

@@ -8,7 +8,7 @@ use freshet_schemas::{SparseVector, VectorKind};
 
 use crate::index::bits::Bits;
 use crate::index::segment::{Segment, SegmentSpec, Version};
-use crate::index::shard::{Builder, HeadLimit, PartCut, RestoredPart, Shard, ShardCounters};
+use crate::index::shard::{Builder, Examples, HeadLimit, PartCut, RestoredPart, Shard, ShardCounters};
 use crate::index::{FieldPut, IndexError, RowVector, Scoring, ShardChange, Time};
 use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
 use crate::upsert::DocumentState;
@@ -104,7 +104,9 @@ impl Shards {
         let mut replies = Vec::with_capacity(request.tasks.len());
         for (stage, task) in request.tasks {
             let reply = match (shard, task) {
-                (None, Task::Search { .. } | Task::Score { .. }) => TaskReply::Hits(Vec::new()),
+                (None, Task::Search { .. } | Task::Score { .. } | Task::Examples { .. }) => {
+                    TaskReply::Hits(Vec::new())
+                }
                 (None, Task::Fetch(_)) => TaskReply::Fetched(Vec::new()),
                 (Some(shard), Task::Search { field, probe, k, params, filter }) => TaskReply::Hits(
                     shard.search(time, usize::from(field), &probe, k, &params, filter.as_ref())?,
@@ -131,6 +133,22 @@ impl Shards {
                 (Some(shard), Task::GroupMembers { finding, by, groups, size, filter }) => {
                     let filter = filter.as_ref();
                     TaskReply::GroupMembers(shard.group_members(time, &finding, &by, &groups, size, filter)?)
+                }
+                (Some(shard), Task::Examples { field, probes, formula, k, filter, among }) => {
+                    let examples = Examples { probes: &probes, formula };
+                    let (filter, among) = (filter.as_ref(), among.as_deref());
+                    TaskReply::Hits(shard.by_examples(
+                        time,
+                        usize::from(field),
+                        examples,
+                        k,
+                        filter,
+                        among,
+                    )?)
+                }
+                (None, Task::Vectors { field, .. }) => TaskReply::Vectors { field, stored: Vec::new() },
+                (Some(shard), Task::Vectors { field, wanted }) => {
+                    TaskReply::Vectors { field, stored: shard.vectors(time, usize::from(field), &wanted) }
                 }
             };
             replies.push((stage, reply));

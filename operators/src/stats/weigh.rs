@@ -21,8 +21,8 @@ use crate::stats::{StatisticsTrace, lookup};
 pub struct WeighedQuery {
     /// The query.
     pub admitted: AdmittedQuery,
-    /// One per input of the plan.
-    pub probes: Vec<Probe>,
+    /// One per input of the plan; `None` for those that are made later.
+    pub probes: Vec<Option<Probe>>,
 }
 
 /// Query weight of a BM25 term: `count · idf · (k1 + 1)`, idf = ln(1 + (N − df + 0.5)/(df + 0.5)).
@@ -110,8 +110,9 @@ fn weighed(query: PreparedQuery, known: &BTreeMap<Statistic, i64>, scoring: &[Sc
     let value = |statistic| known.get(&statistic).copied().unwrap_or(0);
     let fields = query.admitted.planned.plan.inputs.iter().map(|input| input.field);
     let probes = fields.zip(query.inputs).map(|(field, prepared)| match prepared {
-        Prepared::Probe(probe) => probe,
-        Prepared::Terms(terms) => bm25_probe(field, &terms, value, scoring[usize::from(field)]),
+        Prepared::Probe(probe) => Some(probe),
+        Prepared::Terms(terms) => Some(bm25_probe(field, &terms, value, scoring[usize::from(field)])),
+        Prepared::Later => None,
     });
     let probes = probes.collect();
     WeighedQuery { admitted: query.admitted, probes }

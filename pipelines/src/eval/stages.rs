@@ -69,6 +69,7 @@ fn name(node: &Node) -> String {
         (Some(NodeQuery::List(_)), _) => "list".to_owned(),
         (Some(NodeQuery::OrderBy(order)), _) => format!("list by {}", order.key),
         (Some(NodeQuery::Formula(_)), _) => "formula".to_owned(),
+        (Some(NodeQuery::Mmr(mmr)), using) => format!("{using}, diversity {}", mmr.diversity),
         (_, using) if node.prefetch.is_empty() => using.to_owned(),
         (_, using) => format!("rerank by {using}"),
     }

@@ -162,6 +162,8 @@ fn refusals() -> Map<String, Value> {
 fn answered(schema: &Value) -> Value {
     let mut responses = refusals();
     responses.insert("200".to_owned(), content("The answer.", schema));
+    let missing = content("A document that the query searches by is not there.", &of("Error"));
+    responses.insert("404".to_owned(), missing);
     Value::Object(responses)
 }
 

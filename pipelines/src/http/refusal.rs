@@ -77,6 +77,7 @@ impl From<Refused> for Refusal {
 pub(crate) fn status_of(code: FaultCode) -> StatusCode {
     match code {
         FaultCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        FaultCode::NotFound => StatusCode::NOT_FOUND,
         FaultCode::ConsistencyTimeout => StatusCode::GATEWAY_TIMEOUT,
         FaultCode::UnknownCursor => StatusCode::NOT_FOUND,
         FaultCode::ModelFailed | FaultCode::NotWritten => StatusCode::INTERNAL_SERVER_ERROR,

@@ -3,23 +3,25 @@
 use serde_json::Value;
 
 use super::list::{list, order_by};
-use super::{Formula, Fusion, LIMIT_DEFAULT, List, Node, NodeQuery, Params, QueryLimits, RRF_K_DEFAULT};
+use super::{
+    Example, Formula, Fusion, LIMIT_DEFAULT, List, Node, NodeQuery, Params, QueryLimits, RRF_K_DEFAULT,
+};
 use crate::document::too_large;
 use crate::json::{Fields, describe, element, invalid, join};
 use crate::{Fault, FaultCode, Filter, VectorValue};
 
 /// Fields of a node below the top.
-const KNOWN: [&str; 6] = ["prefetch", "query", "using", "limit", "params", "filter"];
+const KNOWN: [&str; 7] = ["prefetch", "query", "using", "limit", "params", "filter", "score_threshold"];
 /// Fields of Qdrant's nodes that are not served yet.
-pub(super) const NOT_YET: [&str; 2] = ["score_threshold", "lookup_from"];
+pub(super) const NOT_YET: [&str; 1] = ["lookup_from"];
 /// Queries of Qdrant that are not served yet.
-const QUERIES_NOT_YET: [&str; 6] =
-    ["recommend", "discover", "context", "sample", "mmr", "relevance_feedback"];
+const QUERIES_NOT_YET: [&str; 2] = ["sample", "relevance_feedback"];
 /// Search parameters of Qdrant that are not served yet.
 const PARAMS_NOT_YET: [&str; 3] = ["quantization", "indexed_only", "acorn"];
 /// Forms of a query, for messages.
-const FORMS: &str = "a text, a vector, {\"text\": …}, {\"nearest\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, \
-                     {\"order_by\": …} or {\"formula\": …}";
+const FORMS: &str = "a text, a vector, {\"text\": …}, {\"id\": …}, {\"nearest\": …}, {\"recommend\": …}, \
+    {\"discover\": …}, {\"context\": …}, {\"fusion\": …}, {\"rrf\": …}, {\"list\": …}, {\"order_by\": …} or \
+    {\"formula\": …}";
 
 /// Where a plan comes from, and so what it may hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,9 +34,9 @@ enum Source {
 
 /// Reads the nodes of one plan.
 #[derive(Clone, Copy)]
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     source: Source,
-    limits: &'a QueryLimits,
+    pub(super) limits: &'a QueryLimits,
 }
 
 impl Node {
@@ -68,6 +70,7 @@ impl Reader<'_> {
         let limit = limit(fields, self.limits)?;
         let params = params(fields)?;
         let filter = filter(fields)?;
+        let score_threshold = score_threshold(fields)?;
         let prefetch = self.prefetch(fields)?;
         let query = match fields.get("query") {
             Some(value) => Some(self.query(value, &fields.path("query"), prefetch.len())?),
@@ -82,7 +85,7 @@ impl Reader<'_> {
             }
         };
         let using = using(fields, query.as_ref(), !prefetch.is_empty())?;
-        Ok(Node { prefetch, query, using, limit, params, filter })
+        Ok(Node { prefetch, query, using, limit, params, filter, score_threshold })
     }
 
     fn prefetch(self, fields: &Fields<'_>) -> Result<Vec<Node>, Fault> {
@@ -103,7 +106,7 @@ impl Reader<'_> {
     }
 
     fn query(self, value: &Value, path: &str, prefetches: usize) -> Result<NodeQuery, Fault> {
-        let Value::Object(object) = value else { return self.nearest(value, path) };
+        let Value::Object(object) = value else { return self.example(value, path).map(NodeQuery::from) };
         let fields = Fields::of(value, path)?;
         if let Some(form) = QUERIES_NOT_YET.iter().find(|form| object.contains_key(**form)) {
             return Err(fields.not_supported(form));
@@ -124,25 +127,34 @@ impl Reader<'_> {
             let formula = Formula::of(&fields)?;
             let message = "a formula needs \"prefetch\": the hits that it scores";
             return if prefetches > 0 {
-                Ok(NodeQuery::Formula(formula))
+                Ok(NodeQuery::Formula(Box::new(formula)))
             } else {
                 Err(invalid(path, message))
             };
         }
-        let fusion = if object.contains_key("fusion") {
+        let has = |form: &str| object.contains_key(form);
+        let fusion = if has("fusion") {
             fields.only(&["fusion"], &[])?;
             fusion(&fields)?
-        } else if object.contains_key("rrf") {
+        } else if has("rrf") {
             fields.only(&["rrf"], &[])?;
             rrf(&fields, prefetches)?
-        } else if object.contains_key("nearest") {
-            fields.only(&["nearest"], &[])?;
+        } else if has("recommend") {
+            return self.recommend(&fields);
+        } else if has("discover") {
+            return self.discover(&fields);
+        } else if has("context") {
+            return self.context(&fields);
+        } else if fields.get("mmr").is_some() {
+            return self.mmr(&fields);
+        } else if has("nearest") || has("mmr") {
+            fields.only(&["nearest", "mmr"], &[])?;
             return match fields.get("nearest") {
-                Some(value) => self.nearest(value, &fields.path("nearest")),
+                Some(value) => self.example(value, &fields.path("nearest")).map(NodeQuery::from),
                 None => Err(invalid(fields.path("nearest"), "missing: give a text or a vector")),
             };
         } else {
-            return self.nearest(value, path);
+            return self.example(value, path).map(NodeQuery::from);
         };
         if prefetches == 0 {
             return Err(invalid(path, "a fusion needs \"prefetch\": the lists to fuse"));
@@ -150,10 +162,26 @@ impl Reader<'_> {
         Ok(NodeQuery::Fusion(fusion))
     }
 
-    /// A text or a vector.
-    fn nearest(self, value: &Value, path: &str) -> Result<NodeQuery, Fault> {
-        let vector = match value {
-            Value::String(text) => return self.text(text, path),
+    /// Whether it reads the configuration.
+    pub(super) fn is_config(self) -> bool {
+        self.source == Source::Config
+    }
+
+    /// Refuses what makes sense in a query alone.
+    pub(super) fn of_query(self, path: &str, what: &str) -> Result<(), Fault> {
+        if self.is_config() {
+            let message = format!("a configured plan cannot hold {what}: it searches the query's text");
+            return Err(invalid(path, message));
+        }
+        Ok(())
+    }
+
+    /// A text, a vector, or the id of a document.
+    pub(super) fn example(self, value: &Value, path: &str) -> Result<Example, Fault> {
+        match value {
+            Value::String(text) => self.text(text, path),
+            Value::Number(_) => self.document(value, path),
+            Value::Object(object) if object.contains_key("id") => self.document(value, path),
             Value::Object(object) if object.contains_key("text") => {
                 let fields = Fields::of(value, path)?;
                 // The model is that of the field; naming it is Qdrant's way to ask for inference.
@@ -162,41 +190,31 @@ impl Reader<'_> {
                 let Some(text) = fields.str("text")? else {
                     return Err(invalid(fields.path("text"), "null is not a string"));
                 };
-                return self.text(text, &fields.path("text"));
+                self.text(text, &fields.path("text"))
             }
             Value::Object(object) if !object.contains_key("indices") && !object.contains_key("values") => {
                 let fields = Fields::of(value, path)?;
-                fields.only(
-                    &[
-                        "text", "model", "nearest", "fusion", "rrf", "indices", "values", "list", "order_by",
-                        "formula",
-                    ],
-                    &[],
-                )?;
-                return Err(invalid(path, format!("the query says nothing: give {FORMS}")));
+                let forms =
+                    ["text", "model", "id", "nearest", "mmr", "recommend", "discover", "context", "list"];
+                let known: Vec<&str> = forms
+                    .into_iter()
+                    .chain(["order_by", "formula", "fusion", "rrf", "indices", "values"])
+                    .collect();
+                fields.only(&known, &[])?;
+                Err(invalid(path, format!("the query says nothing: give {FORMS}")))
             }
-            Value::Number(_) => {
-                return Err(invalid(path, "a point id as query is not supported yet"));
+            Value::Object(_) | Value::Array(_) => {
+                let vector = VectorValue::parse(value, path)?;
+                self.of_query(path, "a vector")?;
+                Ok(Example::Vector(vector))
             }
-            Value::Object(_) | Value::Array(_) => VectorValue::parse(value, path)?,
-            Value::Null | Value::Bool(_) => {
-                return Err(invalid(path, format!("{} is not {FORMS}", describe(value))));
-            }
-        };
-        if self.source == Source::Config {
-            let message = "a configured plan cannot hold a vector: it searches the query's text";
-            return Err(invalid(path, message));
+            Value::Null | Value::Bool(_) => Err(invalid(path, format!("{} is not {FORMS}", describe(value)))),
         }
-        Ok(match vector {
-            VectorValue::Dense(vector) => NodeQuery::Dense(vector),
-            VectorValue::Sparse(vector) => NodeQuery::Sparse(vector),
-            VectorValue::Multi(rows) => NodeQuery::Multi(rows),
-        })
     }
 
-    fn text(self, text: &str, path: &str) -> Result<NodeQuery, Fault> {
+    fn text(self, text: &str, path: &str) -> Result<Example, Fault> {
         check_text(text, path, self.limits)?;
-        Ok(NodeQuery::Text(text.to_owned()))
+        Ok(Example::Text(text.to_owned()))
     }
 }
 
@@ -223,6 +241,13 @@ pub(super) fn limit(fields: &Fields<'_>, limits: &QueryLimits) -> Result<usize, 
 /// The filter of a query or of a node.
 pub(super) fn filter(fields: &Fields<'_>) -> Result<Option<Filter>, Fault> {
     fields.get("filter").map(|value| Filter::parse(value, &fields.path("filter"))).transpose()
+}
+
+/// The score threshold of a query or of a node.
+pub(super) fn score_threshold(fields: &Fields<'_>) -> Result<Option<f64>, Fault> {
+    let number =
+        |value: &Value| value.as_f64().ok_or_else(|| fields.unlike("score_threshold", value, "a number"));
+    fields.get("score_threshold").map(number).transpose()
 }
 
 fn params(fields: &Fields<'_>) -> Result<Params, Fault> {
@@ -322,17 +347,24 @@ fn weights(items: &[Value], path: &str, prefetches: usize) -> Result<Vec<f64>, F
 
 /// Refuses a plan that is too deep or has too many nodes, before any of it is read.
 fn check_extent(fields: &Fields<'_>, path: &str, limits: &QueryLimits) -> Result<(), Fault> {
-    let mut deepest = 1;
+    // To choose from what was found takes a trip to the shards of its own, like a level.
+    let levels = |query: Option<&Value>| {
+        let chooses = query.and_then(|query| query.get("mmr")).is_some_and(|mmr| !mmr.is_null());
+        1 + usize::from(chooses)
+    };
+    let mut deepest = levels(fields.get("query"));
     let mut nodes = 1;
-    // Values that stand where nodes are expected, with their depth; the nesting of JSON itself is bounded.
-    let mut open: Vec<(&Value, usize)> = fields.get("prefetch").map(|below| (below, 2)).into_iter().collect();
-    while let Some((value, depth)) = open.pop() {
+    // Values that stand where nodes are expected, with the levels above them; the nesting of JSON itself is bounded.
+    let mut open: Vec<(&Value, usize)> =
+        fields.get("prefetch").map(|below| (below, deepest)).into_iter().collect();
+    while let Some((value, above)) = open.pop() {
         match value {
-            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth))),
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, above))),
             Value::Object(node) => {
                 nodes += 1;
+                let depth = above + levels(node.get("query"));
                 deepest = deepest.max(depth);
-                open.extend(node.get("prefetch").map(|below| (below, depth + 1)));
+                open.extend(node.get("prefetch").map(|below| (below, depth)));
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }

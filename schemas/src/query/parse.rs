@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::node::{self, NOT_YET as NODE_NOT_YET};
+use super::select::is_selector;
 use super::shape;
-use super::{Ask, Consistency, Node, Query, QueryFault, QueryLimits, WithPayload};
+use super::{Ask, Consistency, Node, Query, QueryFault, QueryLimits, WithPayload, WithVectors};
 use crate::document::{too_large, value_bytes_max};
 use crate::identity::{id_in_value, identify, identify_by_key};
 use crate::json::{Fields, Object, describe, element, invalid, list, parse_object, quote};
@@ -16,7 +17,7 @@ use crate::{Fault, FaultCode, Offset, Partition, Record};
 const ID: &str = "id";
 
 /// Fields of a query.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 22] = [
     ID,
     "text",
     "plan",
@@ -38,6 +39,7 @@ const KNOWN: [&str; 21] = [
     "group_size",
     "page",
     "cursor",
+    "score_threshold",
 ];
 
 /// Fields of Qdrant's points/query and points/query/groups that stand at the top only and are not served yet.
@@ -68,15 +70,12 @@ impl Query {
         let fields = Fields::new(object, "");
         let not_yet: Vec<&str> = NODE_NOT_YET.iter().chain(&NOT_YET).copied().collect();
         fields.only(&KNOWN, &not_yet)?;
-        harmless(&fields, "offset", |value| value.as_u64() == Some(0))?;
         harmless(&fields, "standing", |value| value == &Value::Bool(false))?;
-        harmless(&fields, "with_vector", |value| value == &Value::Bool(false))?;
-        harmless(&fields, "with_vectors", |value| value == &Value::Bool(false))?;
         let ask = ask(&fields, limits)?;
-        let (limit, filter) = match &ask {
-            Ask::Plan(root) => (root.limit, None),
+        let (limit, filter, score_threshold) = match &ask {
+            Ask::Plan(root) => (root.limit, None, None),
             Ask::Text { .. } | Ask::Count | Ask::Page(_) => {
-                (node::limit(&fields, limits)?, node::filter(&fields)?)
+                (node::limit(&fields, limits)?, node::filter(&fields)?, node::score_threshold(&fields)?)
             }
         };
         Ok(Self {
@@ -89,6 +88,9 @@ impl Query {
             explain: fields.bool("explain")?.unwrap_or(true),
             group: shape::grouping(&fields, limit, limits)?,
             page: shape::page(&fields, limits)?,
+            offset: offset(&fields, limit, limits)?,
+            score_threshold,
+            with_vectors: with_vectors(&fields)?,
         })
     }
 }
@@ -183,12 +185,12 @@ fn with_payload(fields: &Fields<'_>) -> Result<WithPayload, Fault> {
     match fields.get(FIELD) {
         None | Some(Value::Bool(true)) => Ok(WithPayload::All),
         Some(Value::Bool(false)) => Ok(WithPayload::None),
-        Some(Value::Array(items)) => names(items, FIELD).map(WithPayload::Include),
+        Some(Value::Array(items)) => paths(items, FIELD).map(WithPayload::Include),
         Some(value @ Value::Object(object)) => {
             let choice = Fields::of(value, FIELD)?;
             choice.only(&["include", "exclude"], &[])?;
             let list_of = |field: &str| match choice.get(field) {
-                Some(Value::Array(items)) => names(items, &choice.path(field)),
+                Some(Value::Array(items)) => paths(items, &choice.path(field)),
                 Some(other) => Err(choice.unlike(field, other, "an array of field names")),
                 None => Ok(Vec::new()),
             };
@@ -202,6 +204,61 @@ fn with_payload(fields: &Fields<'_>) -> Result<WithPayload, Fault> {
             }
         }
         Some(other) => Err(fields.unlike(FIELD, other, "true, false or an array of field names")),
+    }
+}
+
+/// Paths of payload fields.
+fn paths(items: &[Value], path: &str) -> Result<Vec<String>, Fault> {
+    let names = names(items, path)?;
+    match names.iter().position(|name| !is_selector(name)) {
+        None => Ok(names),
+        Some(index) => {
+            let message = format!(
+                "{} is not a path such as \"city\", \"address.city\", \"offers[].price\" or, in quotes, \
+                 \"\\\"a.b\\\"\"",
+                quote(&names[index])
+            );
+            Err(invalid(element(path, index), message))
+        }
+    }
+}
+
+/// Hits passed over: so many of them and of the answer's are found first.
+fn offset(fields: &Fields<'_>, limit: usize, limits: &QueryLimits) -> Result<usize, Fault> {
+    let Some(value) = fields.get("offset") else { return Ok(0) };
+    let Some(offset) = value.as_u64() else {
+        return Err(fields.unlike("offset", value, "an integer of at least 0"));
+    };
+    if offset > 0 && fields.get("group_by").is_some() {
+        return Err(invalid(
+            fields.path("offset"),
+            "groups are not passed over: leave it out beside \"group_by\"",
+        ));
+    }
+    let max = limits.limit_max;
+    match usize::try_from(offset).ok().filter(|offset| offset.saturating_add(limit) <= max) {
+        Some(offset) => Ok(offset),
+        None => {
+            let message = format!("offset {offset} and limit {limit} are more than {max} together");
+            Err(invalid(fields.path("offset"), message))
+        }
+    }
+}
+
+/// Qdrant's HTTP API has `with_vector`, its clients `with_vectors`.
+fn with_vectors(fields: &Fields<'_>) -> Result<WithVectors, Fault> {
+    let read = |field: &str| match fields.get(field) {
+        None => Ok(None),
+        Some(Value::Bool(false)) => Ok(Some(WithVectors::None)),
+        Some(Value::Bool(true)) => Ok(Some(WithVectors::All)),
+        Some(Value::Array(items)) => names(items, field).map(|names| Some(WithVectors::Of(names))),
+        Some(other) => Err(fields.unlike(field, other, "true, false or an array of vector names")),
+    };
+    match (read("with_vector")?, read("with_vectors")?) {
+        (Some(one), Some(other)) if one != other => {
+            Err(invalid("with_vectors", "is not what \"with_vector\" says: give one of them"))
+        }
+        (one, other) => Ok(one.or(other).unwrap_or_default()),
     }
 }
 

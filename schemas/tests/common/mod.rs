@@ -10,7 +10,9 @@ use freshet_schemas::{
 
 /// Fields of all kinds: `dense` (3), `bm25` and `colbert` (2) from text, `image` (2) without a model.
 pub(crate) fn fields() -> BTreeMap<String, VectorSpec> {
-    let field = |name: &str, kind, size, from_text| (name.to_owned(), VectorSpec { kind, size, from_text });
+    let field = |name: &str, kind, size, from_text| {
+        (name.to_owned(), VectorSpec { kind, size, from_text, terms: name == "bm25" })
+    };
     BTreeMap::from([
         field("dense", VectorKind::Dense, Some(3), true),
         field("bm25", VectorKind::Sparse, None, true),
@@ -55,7 +57,15 @@ pub(crate) fn line(fault: &Fault) -> String {
 /// A leaf.
 pub(crate) fn search(query: NodeQuery, using: &str) -> Node {
     let (query, using) = (Some(query), Some(using.to_owned()));
-    Node { prefetch: Vec::new(), query, using, limit: 10, params: Params::default(), filter: None }
+    Node {
+        prefetch: Vec::new(),
+        query,
+        using,
+        limit: 10,
+        params: Params::default(),
+        filter: None,
+        score_threshold: None,
+    }
 }
 
 /// A query by text.

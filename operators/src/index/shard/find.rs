@@ -19,12 +19,12 @@ const ROWS_MORE: usize = 16;
 
 /// A document found in a part.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    part: usize,
-    version: Version,
+pub(super) struct Candidate {
+    pub(super) part: usize,
+    pub(super) version: Version,
     /// Its best row, the first of them if they tie.
-    row: Row,
-    score: f64,
+    pub(super) row: Row,
+    pub(super) score: f64,
 }
 
 impl Shard {
@@ -78,16 +78,9 @@ impl Shard {
         ids: &[String],
     ) -> Result<Vec<Hit>, IndexError> {
         self.suited(time, field, probe)?;
-        let mut rows: Vec<Vec<Row>> = vec![Vec::new(); self.parts.len()];
-        for id in ids {
-            if let Some((part, version)) = self.visible(id, time) {
-                rows[part].extend(self.parts[part].segment.fields()[field].layout.rows(version));
-            }
-        }
         let mut best = Vec::new();
-        for (number, mut rows) in rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            rows.sort_unstable();
-            rows.dedup();
+        let rows = self.rows_of(time, field, ids);
+        for (number, rows) in rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let of_part = &self.parts[number].segment.fields()[field];
             let scores = of_part.rows.score(probe, &rows)?;
             let hits = rows.into_iter().zip(scores);
@@ -96,6 +89,21 @@ impl Shard {
         }
         self.keep_best(&mut best, usize::MAX);
         Ok(best.into_iter().map(|candidate| self.hit(field, candidate)).collect())
+    }
+
+    /// Per part the rows of some documents that are visible at a time, ascending, each once.
+    pub(super) fn rows_of(&self, time: Time, field: usize, ids: &[String]) -> Vec<Vec<Row>> {
+        let mut rows: Vec<Vec<Row>> = vec![Vec::new(); self.parts.len()];
+        for id in ids {
+            if let Some((part, version)) = self.visible(id, time) {
+                rows[part].extend(self.parts[part].segment.fields()[field].layout.rows(version));
+            }
+        }
+        for of_part in &mut rows {
+            of_part.sort_unstable();
+            of_part.dedup();
+        }
+        rows
     }
 
     /// What hits show, of those of some documents that live here and are visible at a time, in the order asked for.
@@ -119,7 +127,7 @@ impl Shard {
         parts.into_iter().find_map(|(number, part)| Some((number, part.visible(id, time)?)))
     }
 
-    fn suited(&self, time: Time, field: usize, probe: &Probe) -> Result<(), IndexError> {
+    pub(super) fn suited(&self, time: Time, field: usize, probe: &Probe) -> Result<(), IndexError> {
         debug_assert!(time >= self.since, "a query at {time}, nothing before {} is kept", self.since);
         let spec = self.spec.fields.get(field).ok_or_else(|| IndexError::Probe {
             field: field.to_string(),
@@ -133,7 +141,7 @@ impl Shard {
     }
 
     /// Orders candidates and keeps the `k` best.
-    fn keep_best(&self, candidates: &mut Vec<Candidate>, k: usize) {
+    pub(super) fn keep_best(&self, candidates: &mut Vec<Candidate>, k: usize) {
         let order = |a: &Candidate, b: &Candidate| {
             b.score.total_cmp(&a.score).then_with(|| self.id(a).cmp(self.id(b)))
         };
@@ -144,7 +152,7 @@ impl Shard {
         candidates.sort_unstable_by(order);
     }
 
-    fn hit(&self, field: usize, candidate: Candidate) -> Hit {
+    pub(super) fn hit(&self, field: usize, candidate: Candidate) -> Hit {
         let layout = &self.parts[candidate.part].segment.fields()[field].layout;
         let chunk = candidate.row - layout.rows(candidate.version).start;
         Hit { id: self.id(&candidate).to_owned(), chunk, score: candidate.score }
@@ -166,7 +174,7 @@ impl Part {
     }
 
     /// The rows of a field visible at a time, of the versions that a filter lets through.
-    fn rows<'a>(&'a self, time: Time, field: usize, passed: Option<&'a Passed>) -> RowSet<'a> {
+    pub(super) fn rows<'a>(&'a self, time: Time, field: usize, passed: Option<&'a Passed>) -> RowSet<'a> {
         let layout = &self.segment.fields()[field].layout;
         if let Some(passed) = passed {
             return layout.spread(RowSet::counted(Cow::Borrowed(&passed.versions), passed.count));
@@ -197,7 +205,7 @@ impl Part {
 }
 
 /// Documents by their best rows.
-fn documents(part: usize, field: &SegmentField, hits: Vec<RowHit>) -> Vec<Candidate> {
+pub(super) fn documents(part: usize, field: &SegmentField, hits: Vec<RowHit>) -> Vec<Candidate> {
     let candidate = |hit: RowHit| Candidate {
         part,
         version: field.layout.owner(hit.row),

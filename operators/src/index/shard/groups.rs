@@ -63,17 +63,12 @@ impl Finding {
 pub fn groups_of(payload: &Value, path: &str) -> Vec<MatchValue> {
     let mut groups: Vec<MatchValue> = Vec::new();
     let found = values(payload, path);
-    let elements = found.iter().flat_map(|value| match value {
-        Value::Array(elements) => elements.as_slice(),
-        one => std::slice::from_ref(*one),
-    });
+    let elements =
+        found.iter().flat_map(|value| value.as_array().map_or(std::slice::from_ref(*value), Vec::as_slice));
     for element in elements {
-        let group = match element {
-            Value::String(text) => MatchValue::String(text.clone()),
-            other => match other.as_i64() {
-                Some(integer) => MatchValue::Integer(integer),
-                None => return Vec::new(),
-            },
+        let text = element.as_str().map(|text| MatchValue::String(text.to_owned()));
+        let Some(group) = text.or_else(|| element.as_i64().map(MatchValue::Integer)) else {
+            return Vec::new();
         };
         if !groups.contains(&group) {
             groups.push(group);

@@ -9,21 +9,24 @@
 //! mark, wherever it is. So a document is visible in all its fields or in none, and nothing but marks ever changes in a
 //! frozen or sealed segment. At any time at most one visible version of a document exists, in one part.
 //!
-//! `apply` changes it, `find` searches it, `list` and `groups` find documents in other ways, `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
+//! `apply` changes it, `find` reads it (`examples`, `list`, `groups` and `vectors`, too), `upkeep` freezes, merges and forgets; `policy` decides what is merged; `cut`
 //! hands out what it holds at one time, and makes a shard of that again.
 
 mod apply;
 mod builds;
 mod cut;
+mod examples;
 mod find;
 mod groups;
 mod list;
 mod passed;
 mod policy;
 mod upkeep;
+mod vectors;
 
 pub use builds::{BuildPool, Builder, Job};
 pub use cut::{PartCut, RestoredPart};
+pub use examples::Examples;
 pub use groups::{Finding, GroupHead, groups_of, heads};
 pub use list::{Found, Listing};
 pub use policy::HeadLimit;

@@ -40,12 +40,12 @@ pub struct AnsweredQuery {
     pub asked_us: u64,
     /// The query, as it was asked.
     pub query: Vec<u8>,
-    /// Its answer, without texts and payloads.
+    /// Its answer, without texts, payloads and vectors.
     answer: Answer,
 }
 
 impl AnsweredQuery {
-    /// A row of the table. Texts and payloads stay out: the documents have them.
+    /// A row of the table. Texts, payloads and vectors stay out: the documents have them.
     pub fn new(asked_us: u64, query: Vec<u8>, mut answer: Answer) -> Self {
         // Hits in groups are kept as hits, each once.
         let mut known = std::collections::BTreeSet::new();
@@ -53,6 +53,7 @@ impl AnsweredQuery {
         answer.points.extend(grouped.filter(|point| known.insert(point.id.clone())));
         for point in &mut answer.points {
             (point.text, point.payload) = (None, None);
+            point.vectors.clear();
         }
         Self { asked_us, query, answer }
     }

@@ -30,6 +30,7 @@ fn row(id: &str, asked_us: u64) -> AnsweredQuery {
         fusion: Some(FusionScore { rank: 1, score: 0.5 }),
         rerank: None,
         order_value: None,
+        vectors: [("v".to_owned(), freshet_schemas::PointVector::Dense(vec![0.5]))].into(),
     };
     let answer = Answer {
         points: vec![point],
