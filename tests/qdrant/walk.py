@@ -195,9 +195,9 @@ def lists(client):
 def counted(url):
     """What each collection counts stands under its name."""
     text = urllib.request.urlopen(f"{url}/metrics").read().decode()
-    lines = [line for line in text.splitlines() if line.startswith("freshet_index_documents")]
-    assert 'freshet_index_documents{collection="hybrid"} 4' in lines, lines
-    assert text.count("# TYPE freshet_index_documents ") == 1, text
+    for name in ("plain", "hybrid"):
+        assert f'freshet_documents_applied_total{{collection="{name}"}} ' in text, text
+    assert text.count("# TYPE freshet_documents_applied_total ") == 1, text
 
 
 def own(client):
