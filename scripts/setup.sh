@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings in what `cargo build` cannot: everything lands in vendor/, and a part that is already there is left alone.
 #
-#   scripts/setup.sh [tools|runtime|model|tiny|kafka|duckdb|s3|fastembed]...
+#   scripts/setup.sh [tools|runtime|model|tiny|kafka|duckdb|qdrant|s3|fastembed]...
 #   default: tools runtime model
 #
 #   tools    compilers and libraries for FAISS and librdkafka            (apt; asks sudo when something is missing)
@@ -11,6 +11,7 @@
 #   tiny     small models of every kind with what they must give, for tests and examples
 #   kafka    Java and the jars of one Apache Kafka broker, for tests     → vendor/kafka/lib/
 #   duckdb   a Python with DuckDB, for tests that read snapshots         → vendor/duckdb/
+#   qdrant   a Python with Qdrant's client, for tests of its protocol   → vendor/qdrant/
 #   fastembed  a Python with fastembed, for a benchmark                  → vendor/fastembed/
 #   s3       a Python with moto, an S3 server, for tests of stores       → vendor/s3/
 set -eu
@@ -32,6 +33,12 @@ PYTHON_PACKAGES="$PYTHON_PACKAGES protobuf==7.36.2 ml_dtypes==0.6.0 typing_exten
 
 DUCKDB_VERSION=2.0.0
 FASTEMBED_VERSION=0.9.1
+
+# Qdrant's client with all that it needs.
+QDRANT_PACKAGES="qdrant-client==1.20.0 annotated-types==0.8.0 anyio==4.16.0 certifi==2026.10.18 grpcio==1.85.1"
+QDRANT_PACKAGES="$QDRANT_PACKAGES h11==0.16.0 h2==4.4.1 hpack==4.2.0 httpcore==1.0.9 httpx==0.28.1 hyperframe==6.1.0"
+QDRANT_PACKAGES="$QDRANT_PACKAGES idna==3.20 numpy==2.4.6 portalocker==4.4.2 protobuf==7.36.2 pydantic==2.14.3"
+QDRANT_PACKAGES="$QDRANT_PACKAGES pydantic_core==2.50.4 typing_extensions==4.16.0 typing-inspection==0.4.5 urllib3==2.8.0"
 
 # moto with what its S3 server needs, and nothing of the other services.
 S3_PACKAGES="moto==5.2.5 boto3==1.44.5 botocore==1.44.5 s3transfer==0.19.3 jmespath==1.1.0 urllib3==2.8.0"
@@ -280,6 +287,18 @@ duckdb() {
     say "duckdb: ready, vendor/duckdb/bin/python ($DUCKDB_VERSION)"
 }
 
+qdrant() {
+    if [ "$(cat vendor/qdrant/packages 2>/dev/null)" != "$QDRANT_PACKAGES" ]; then
+        rm -rf vendor/qdrant
+        slow "making vendor/qdrant" python3 -m venv vendor/qdrant
+        # shellcheck disable=SC2086  # a list of words
+        slow "installing Qdrant's client" vendor/qdrant/bin/python -m pip install --disable-pip-version-check \
+            --progress-bar off --only-binary=:all: --no-deps $QDRANT_PACKAGES
+        echo "$QDRANT_PACKAGES" >vendor/qdrant/packages
+    fi
+    say "qdrant: ready, vendor/qdrant/bin/python"
+}
+
 s3() {
     if [ "$(cat vendor/s3/packages 2>/dev/null)" != "$S3_PACKAGES" ]; then
         rm -rf vendor/s3
@@ -295,8 +314,8 @@ s3() {
 [ $# -gt 0 ] || set -- tools runtime model
 for part; do
     case $part in
-        tools | runtime | model | tiny | kafka | duckdb | s3 | fastembed) ;;
-        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, kafka, duckdb, s3 and fastembed" ;;
+        tools | runtime | model | tiny | kafka | duckdb | qdrant | s3 | fastembed) ;;
+        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, kafka, duckdb, qdrant, s3 and fastembed" ;;
     esac
 done
 for part; do

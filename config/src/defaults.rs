@@ -9,8 +9,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 
 use crate::plans::default_plan;
 use crate::{
-    AutoOffsetReset, Config, Connector, Delivery, Distance, Documents, Embedding, Http, Indexing, Kafka,
-    Pipeline, Quantization, Queries, Snapshots, StoreOptions, Topics, VectorField,
+    AutoOffsetReset, Collections, Config, Connector, Delivery, Distance, Documents, Embedding, Http,
+    Indexing, Kafka, Modifier, Pipeline, Quantization, Queries, Snapshots, StoreOptions, Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -99,6 +99,7 @@ impl Default for Documents {
             id: "id".to_owned(),
             text: vec!["title".to_owned(), "text".to_owned()],
             title: None,
+            payload: None,
             text_bytes_max: count(1 << 20),
             chunk_tokens: NonZeroUsize::new(CHUNK_TOKENS),
             chunk_overlap: chunk_overlap(CHUNK_TOKENS),
@@ -124,6 +125,7 @@ impl VectorField {
             k1: BM25_K1,
             b: BM25_B,
             quantization: Quantization::Int8,
+            modifier: Modifier::None,
         }
     }
 
@@ -207,6 +209,12 @@ impl Default for Http {
     }
 }
 
+impl Default for Collections {
+    fn default() -> Self {
+        Self { enabled: false, max: count(64), workers: count(1) }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let vectors = vectors();
@@ -227,6 +235,7 @@ impl Default for Config {
             models: BTreeMap::new(),
             snapshots: None,
             http: None,
+            collections: Collections::default(),
         }
     }
 }

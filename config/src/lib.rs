@@ -7,6 +7,7 @@
 //!
 //! Reading does no input or output except for the file itself: whether brokers answer and models exist shows later.
 
+mod collections;
 mod connector;
 pub mod defaults;
 pub mod factory;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use freshet_schemas::{Node, QueryLimits, VectorKind};
 
+pub use collections::Collections;
 pub use http::Http;
 pub use plans::{DEFAULT_PLAN, default_plan};
 pub use problems::{ConfigErrors, Problem};
@@ -67,6 +69,8 @@ pub struct Config {
     pub snapshots: Option<Snapshots>,
     /// `[http]`: the server beside the pipeline, if there is one.
     pub http: Option<Http>,
+    /// `[collections]`: what Qdrant's clients make through the server.
+    pub collections: Collections,
 }
 
 /// `[pipeline]`
@@ -161,6 +165,8 @@ pub struct Documents {
     pub text: Vec<String>,
     /// Field that models read before every chunk of the text; terms count it once. Default: none.
     pub title: Option<String>,
+    /// Field that holds the payload as an object. Default: all fields but id, text and vectors are the payload.
+    pub payload: Option<String>,
     /// Longest joined text. Default 1 MiB.
     pub text_bytes_max: NonZeroUsize,
     /// Tokens per chunk, special tokens not counted; `None`: one chunk per document, cut by the model's own limit.
@@ -209,6 +215,19 @@ pub struct VectorField {
     pub b: f32,
     /// `quantization`: how sealed segments hold token vectors; multi only. Default int8.
     pub quantization: Quantization,
+    /// `modifier`: what becomes of a query's weights; sparse only, and not of BM25, which has it in its formula. Default
+    /// none.
+    pub modifier: Modifier,
+}
+
+/// What becomes of the weights of a query's sparse vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Modifier {
+    /// They stay.
+    #[default]
+    None,
+    /// Times the inverse document frequency of their term.
+    Idf,
 }
 
 /// How sealed segments hold token vectors.

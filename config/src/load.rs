@@ -42,6 +42,7 @@ impl Config {
             id: self.documents.id.clone(),
             text: self.documents.text.clone(),
             title: self.documents.title.clone(),
+            payload: self.documents.payload.clone(),
             text_bytes_max: self.documents.text_bytes_max.get(),
             vectors: self.vector_specs(sizes),
         }
@@ -97,6 +98,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
     let models = sections::models(top.section("models"));
     let snapshots = top.has("snapshots").then(|| sections::snapshots(top.section("snapshots")));
     let http = top.has("http").then(|| crate::http::http(top.section("http")));
+    let collections = crate::collections::read(top.section("collections"), http.is_some());
     top.also_known(&["snapshots", "http"]);
     if documents.text.is_empty()
         && let Some((name, _)) = vectors.iter().find(|(_, field)| field.model.is_some())
@@ -120,5 +122,6 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
         models,
         snapshots,
         http,
+        collections,
     }
 }

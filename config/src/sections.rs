@@ -99,6 +99,16 @@ pub(crate) fn documents(mut section: Section<'_>) -> Documents {
             section.report("title", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
         }
     }
+    let payload = section.string("payload");
+    if let Some(payload) = &payload {
+        if *payload == id {
+            section.report("payload", format!("\"{payload}\" is the field of the id"));
+        } else if payload == VECTORS_FIELD {
+            section.report("payload", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
+        } else if text.contains(payload) || title.as_ref() == Some(payload) {
+            section.report("payload", format!("\"{payload}\" is a field of the text"));
+        }
+    }
     let text_bytes_max = section.size("text_bytes_max").unwrap_or(base.text_bytes_max);
     let tokens = section.integer("chunk_tokens", 0..=COUNT_MAX as u64);
     let tokens = tokens.map_or(defaults::CHUNK_TOKENS, |tokens| tokens as usize);
@@ -110,7 +120,7 @@ pub(crate) fn documents(mut section: Section<'_>) -> Documents {
     section.finish();
     let chunk_tokens = NonZeroUsize::new(tokens);
     let chunk_overlap = if tokens == 0 { 0 } else { overlap };
-    Documents { id, text, title, text_bytes_max, chunk_tokens, chunk_overlap }
+    Documents { id, text, title, payload, text_bytes_max, chunk_tokens, chunk_overlap }
 }
 
 pub(crate) fn embedding(mut section: Section<'_>) -> Embedding {

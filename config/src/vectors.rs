@@ -9,7 +9,7 @@ use crate::defaults::{self, BM25};
 use crate::factory::IndexFactory;
 use crate::problems::{did_you_mean, list};
 use crate::section::Section;
-use crate::{Distance, Quantization, VectorField};
+use crate::{Distance, Modifier, Quantization, VectorField};
 
 /// Largest dimension of a vector, as in Qdrant.
 const SIZE_MAX: usize = 65_536;
@@ -77,6 +77,7 @@ struct Raw {
     k1: Option<f64>,
     b: Option<f64>,
     quantization: Option<Quantization>,
+    modifier: Option<Modifier>,
 }
 
 fn field(mut section: Section<'_>) -> Option<VectorField> {
@@ -86,6 +87,7 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         [("cosine", Distance::Cosine), ("dot", Distance::Dot), ("euclid", Distance::Euclid)];
     const QUANTIZATIONS: [(&str, Quantization); 2] =
         [("int8", Quantization::Int8), ("residual", Quantization::Residual)];
+    const MODIFIERS: [(&str, Modifier); 2] = [("none", Modifier::None), ("idf", Modifier::Idf)];
     let has_kind = section.has("kind");
     let kind = section.word("kind", &KINDS);
     if !has_kind {
@@ -100,6 +102,7 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         k1: section.float("k1", 0.0..=1000.0),
         b: section.float("b", 0.0..=1.0),
         quantization: section.word("quantization", &QUANTIZATIONS),
+        modifier: section.word("modifier", &MODIFIERS),
     };
     if let Some(kind) = kind {
         check_source(&mut section, kind, &raw);
@@ -116,6 +119,7 @@ fn field(mut section: Section<'_>) -> Option<VectorField> {
         k1: raw.k1.map_or(base.k1, |k1| k1 as f32),
         b: raw.b.map_or(base.b, |b| b as f32),
         quantization: raw.quantization.unwrap_or(base.quantization),
+        modifier: raw.modifier.unwrap_or(base.modifier),
         ..base
     })
 }
@@ -165,6 +169,11 @@ fn check_keys(section: &mut Section<'_>, kind: VectorKind, raw: &Raw) {
     if kind != VectorKind::Multi && raw.quantization.is_some() {
         let message = format!("only for multi-vectors, this one is {}", kind.as_str());
         section.report("quantization", message);
+    }
+    if raw.modifier.is_some() && kind != VectorKind::Sparse {
+        section.report("modifier", format!("only for sparse vectors, this one is {}", kind.as_str()));
+    } else if raw.modifier == Some(Modifier::Idf) && raw.model.as_deref() == Some(BM25) {
+        section.report("modifier", format!("\"{BM25}\" weighs terms by their rarity already"));
     }
     if raw.model.as_deref() != Some(BM25) {
         let given = [("language", raw.language.is_some()), ("k1", raw.k1.is_some()), ("b", raw.b.is_some())];

@@ -166,9 +166,9 @@ fn the_default_file_names_every_key() {
     let text = read("default.toml");
     let probe = "[pipeline]\nx=1\n[connector]\nkind='kafka'\nbootstrap_servers='b:1'\nx=1\n\
                  [topics]\nx=1\n[documents]\nx=1\n[vectors.v]\nkind='dense'\nsize=3\nx=1\n\
-                 [embedding]\nx=1\n[queries]\nx=1\n[snapshots]\nx=1\n[http]\nx=1\n[x]\n";
+                 [embedding]\nx=1\n[queries]\nx=1\n[snapshots]\nx=1\n[http]\nx=1\n[collections]\nx=1\n[x]\n";
     let errors = Config::parse(probe, &no_env).expect_err("x is not a key");
-    assert_eq!(errors.problems.len(), 10, "{errors}");
+    assert_eq!(errors.problems.len(), 11, "{errors}");
     for problem in errors.problems {
         let known = problem.message.strip_prefix("unknown key; known: ").expect("of this form");
         for key in known.split(", ").map(|key| key.trim_matches('"')) {

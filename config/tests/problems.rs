@@ -44,7 +44,7 @@ fn all_problems_come_at_once_in_the_order_of_the_sections() {
             "queries.limit_max: \"many\" is not an integer",
             "plans.p.using: vector \"nope\" is not configured; known: \"v\"",
             "snapshot: unknown key; known: \"pipeline\", \"connector\", \"topics\", \"documents\", \
-             \"payload\", \"vectors\", \"embedding\", \"indexing\", \"queries\", \"rerankers\", \"plans\", \"models\", \"snapshots\", \"http\"; \
+             \"payload\", \"vectors\", \"embedding\", \"indexing\", \"queries\", \"rerankers\", \"plans\", \"models\", \"collections\", \"snapshots\", \"http\"; \
              did you mean \"snapshots\"?",
         ],
     );
@@ -276,7 +276,7 @@ fn vector_fields_are_checked() {
         (
             "kind = 'sparse'\nmodel = 'bm25'\ncase = true",
             &["case: unknown key; known: \"kind\", \"model\", \"size\", \"distance\", \"index\", \
-               \"language\", \"k1\", \"b\", \"quantization\""],
+               \"language\", \"k1\", \"b\", \"quantization\", \"modifier\""],
         ),
     ];
     for (field, expect) in cases {

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod causes;
+pub mod collections;
 pub mod dataflow;
 mod delivery;
 pub mod doctor;

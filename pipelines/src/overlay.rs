@@ -38,6 +38,14 @@ impl Connector for Overlay {
         Ok(partitions)
     }
 
+    fn prepare_table(&self, topic: &str) -> Result<(), ConnectError> {
+        self.over.prepare_table(topic)
+    }
+
+    fn remove(&self, topics: &[&str]) -> Result<(), ConnectError> {
+        self.over.remove(topics)
+    }
+
     fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
         self.of(topic).end_offsets(topic)
     }

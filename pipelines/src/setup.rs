@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use freshet_config::{Config, Distance, Quantization, Reranker};
+use freshet_config::{Config, Distance, Modifier, Quantization, Reranker};
 use freshet_operators::clock::Clock;
 use freshet_operators::consume::BudgetGauge;
 use freshet_operators::embed::fields::{FieldSource, VectorField};
@@ -298,6 +298,9 @@ fn identity(config: &Config, fields: &[VectorField], models: &[(String, Arc<dyn 
         ("documents.chunk_tokens".to_owned(), chunk_tokens.to_string()),
         ("documents.chunk_overlap".to_owned(), documents.chunk_overlap.to_string()),
     ]);
+    if let Some(payload) = &documents.payload {
+        identity.insert("documents.payload".to_owned(), payload.clone());
+    }
     for field in fields {
         let spec = &field.spec;
         let source = match &field.source {
@@ -354,7 +357,10 @@ fn vector_field(
         },
         scoring: match source {
             FieldSource::Terms(_) => Scoring::Bm25 { k1: field.k1, b: field.b },
-            FieldSource::Model(_) | FieldSource::Given => Scoring::Dot,
+            FieldSource::Model(_) | FieldSource::Given => match field.modifier {
+                Modifier::Idf => Scoring::Idf,
+                Modifier::None => Scoring::Dot,
+            },
         },
         metric: if field.distance == Distance::Euclid { Metric::Euclid } else { Metric::Dot },
         factory: field.index.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::identity::{identify, identify_by_key};
-use crate::json::{Fields, Object, join, list, parse_object, quote};
+use crate::json::{Fields, Object, describe, invalid, join, list, parse_object, quote};
 use crate::{Fault, FaultCode, Record, VectorKind, VectorValue};
 
 /// Field of a document that holds precomputed vectors; it is never text or payload.
@@ -29,6 +29,8 @@ pub struct DocumentSpec {
     pub text: Vec<String>,
     /// Field that models read before every chunk of the text, if there is one; left out of the text.
     pub title: Option<String>,
+    /// Field that holds the payload, if all that is not id, text or vectors is not it.
+    pub payload: Option<String>,
     /// Longest text in bytes that is accepted.
     pub text_bytes_max: usize,
     /// Vector fields by name.
@@ -58,8 +60,8 @@ pub struct Document {
     /// Text fields but the title, those that are not empty, joined by a space. Spans of chunks are places in it. Blank
     /// only if there is a title, or if no vector field needs text.
     pub text: String,
-    /// All fields but id, text fields and vectors, and with the title: compact JSON object text, fields in the
-    /// document's order.
+    /// All fields but id, text fields and vectors, and with the title, or the object of the payload's own field: compact
+    /// JSON object text, fields in the document's order.
     pub payload: String,
     /// Precomputed vectors by field name.
     pub vectors: BTreeMap<String, VectorValue>,
@@ -128,7 +130,7 @@ impl DocumentChange {
         if value.len() > spec.value_bytes_max() {
             return Err(too_large("record", value.len(), spec.value_bytes_max(), None));
         }
-        let mut object = parse_object(value)?;
+        let object = parse_object(value)?;
         let id = identify(&object, &spec.id, key)?;
         let text = text(&object, spec)?;
         let title = match &spec.title {
@@ -146,11 +148,7 @@ impl DocumentChange {
             let field = spec.text.first().cloned();
             return Err(Fault { code: FaultCode::EmptyText, message, field });
         }
-        let text_fields = spec.text_fields().map(String::as_str);
-        for field in text_fields.chain([spec.id.as_str(), VECTORS_FIELD]) {
-            object.shift_remove(field);
-        }
-        let payload = Value::Object(object).to_string();
+        let payload = payload(object, spec)?;
         Ok(Self::Put(Document { id, title, text, payload, vectors }))
     }
 
@@ -180,6 +178,22 @@ fn text(object: &Object, spec: &DocumentSpec) -> Result<String, Fault> {
         text.push_str(part);
     }
     Ok(text)
+}
+
+/// The payload as JSON text.
+fn payload(mut object: Object, spec: &DocumentSpec) -> Result<String, Fault> {
+    if let Some(field) = &spec.payload {
+        return match object.shift_remove(field) {
+            None | Some(Value::Null) => Ok("{}".to_owned()),
+            Some(payload @ Value::Object(_)) => Ok(payload.to_string()),
+            Some(other) => Err(invalid(field, format!("{} is not an object", describe(&other)))),
+        };
+    }
+    let text_fields = spec.text_fields().map(String::as_str);
+    for field in text_fields.chain([spec.id.as_str(), VECTORS_FIELD]) {
+        object.shift_remove(field);
+    }
+    Ok(Value::Object(object).to_string())
 }
 
 fn vectors(object: &Object, spec: &DocumentSpec) -> Result<BTreeMap<String, VectorValue>, Fault> {

@@ -319,3 +319,26 @@ fn numbers_that_no_float_holds_are_named_with_their_field() {
         "not_finite @ price: NaN at line 1 column 24 is not a finite number",
     );
 }
+
+#[test]
+fn a_payload_of_its_own_field_may_have_any_key() {
+    let wrapped = DocumentSpec {
+        payload: Some("payload".to_owned()),
+        text: Vec::new(),
+        vectors: BTreeMap::new(),
+        ..spec()
+    };
+    let payload_of = |value: &str| match DocumentChange::parse(&record(Some("7"), Some(value)), &wrapped) {
+        Ok(DocumentChange::Put(document)) => {
+            assert_eq!(document.id, "7");
+            document.payload
+        }
+        other => panic!("{value}: {other:?}"),
+    };
+    let inner = r#"{"id":"other","vectors":[1],"payload":{"a":null},"text":"x"}"#;
+    assert_eq!(payload_of(&format!("{{\"payload\": {inner}, \"beside\": 1}}")), inner);
+    assert_eq!(payload_of("{}"), "{}");
+    assert_eq!(payload_of(r#"{"payload": null}"#), "{}");
+    let wrong = fault_of(&record(Some("7"), Some(r#"{"payload": [1]}"#)), &wrapped);
+    assert!(wrong.contains("payload") && wrong.contains("an array is not an object"), "{wrong}");
+}

@@ -25,7 +25,7 @@ macro_rules! contract {
             keeps_order_and_numbers_records, keeps_every_byte, keeps_large_records, polls_within_bounds,
             resumes_from_committed, starts_anywhere, commits_of_topics_are_apart, wakes_for_new_records,
             reads_with_many_sources, reads_no_partitions, shares_are_disjoint_and_whole, settles_every_token_once, bounds_unsettled_tokens,
-            follows_while_written);
+            follows_while_written, topics_are_removed_and_made_anew);
         crate::connect::contract::contract!(@ $fixture;
             writes_records_with_progress, a_writer_that_is_dropped_leaves_all_or_nothing,
             commits_without_progress_replace_it, many_workers_write_in_order);
@@ -223,6 +223,26 @@ pub(super) fn commits_of_topics_are_apart(fixture: &impl Fixture) {
     }
     assert_eq!(connector.committed(&one).unwrap(), BTreeMap::from([(0, 4)]));
     assert_eq!(fixture.open().committed(&two).unwrap(), BTreeMap::from([(0, 5)]));
+}
+
+pub(super) fn topics_are_removed_and_made_anew(fixture: &impl Fixture) {
+    let topic = fixture.topic(1);
+    {
+        let connector = fixture.open();
+        // It is there already, and stays as it is.
+        connector.prepare_table(&topic).unwrap();
+        write(&*connector, &topic, numbered(3));
+        connector.prepare_table(&topic).unwrap();
+        connector.commit(&topic, &BTreeMap::from([(0, 2)])).unwrap();
+        assert_eq!(connector.committed(&topic).unwrap(), BTreeMap::from([(0, 2)]));
+    }
+    let connector = fixture.open();
+    connector.remove(&[&topic, "never-there"]).unwrap();
+    connector.prepare_table(&topic).unwrap();
+    assert_eq!(connector.end_offsets(&topic).unwrap(), BTreeMap::from([(0, 0)]));
+    assert_eq!(connector.committed(&topic).unwrap(), BTreeMap::new());
+    write(&*connector, &topic, numbered(1));
+    assert_eq!(read_all(&*connector, &topic).len(), 1);
 }
 
 pub(super) fn wakes_for_new_records(fixture: &impl Fixture) {

@@ -238,6 +238,16 @@ impl Connector for Memory {
         Ok(named.collect())
     }
 
+    fn prepare_table(&self, topic: &str) -> Result<(), ConnectError> {
+        self.prepare(&[topic], &[]).map(drop)
+    }
+
+    fn remove(&self, topics: &[&str]) -> Result<(), ConnectError> {
+        let mut state = lock(&self.shared.state);
+        topics.iter().for_each(|topic| drop(state.topics.remove(*topic)));
+        Ok(())
+    }
+
     fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
         let mut state = lock(&self.shared.state);
         Ok(topic_mut(&mut state, topic).numbered().map(|(partition, log)| (partition, log.end())).collect())

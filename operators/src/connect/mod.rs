@@ -106,6 +106,12 @@ pub trait Connector: Send + Sync {
         inputs: &[&str],
         outputs: &[&str],
     ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError>;
+    /// Sees to it that a topic exists of which the newest record of each key counts, in one partition; creates it where
+    /// it is missing.
+    fn prepare_table(&self, topic: &str) -> Result<(), ConnectError>;
+    /// Removes topics with their records, and what the pipeline's group has committed of them. Nobody may be reading or
+    /// writing them; those that are not there are no error. They may be created again at once.
+    fn remove(&self, topics: &[&str]) -> Result<(), ConnectError>;
     /// First offset after the last record of each partition, now.
     fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError>;
     /// Next offsets committed for the pipeline's group; partitions without one are absent.

@@ -15,7 +15,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use crate::connect::Wake;
 use crate::embed::fields::{FieldSource, VectorField};
 use crate::embed::{EmbedJob, Embedding, EmbeddingService, Priority, Wants};
-use crate::index::{Probe, Time};
+use crate::index::{Probe, Scoring, Time};
 use crate::message::{AdmittedQuery, AnswerRecord, Prepared, PreparedQuery, Ticket};
 use crate::plan::InputValue;
 
@@ -108,9 +108,7 @@ impl Desk {
         for (number, input) in query.planned.plan.inputs.iter().enumerate() {
             let field = &self.fields[usize::from(input.field)];
             match (&input.value, &field.source) {
-                (InputValue::Vector(vector), _) => {
-                    inputs[number] = Some(Prepared::Probe(field.given_probe(vector.clone())));
-                }
+                (InputValue::Vector(vector), _) => inputs[number] = Some(prepared(field, vector.clone())),
                 (InputValue::Text(text), FieldSource::Terms(analyzer)) => {
                     inputs[number] = Some(Prepared::Terms(analyzer.query(text)));
                 }
@@ -161,7 +159,7 @@ impl Desk {
             for (number, embedding) in numbers.into_iter().zip(embeddings) {
                 let field = &self.fields[usize::from(pending.query.planned.plan.inputs[number].field)];
                 match embedding {
-                    Ok(embedding) => pending.inputs[number] = Some(Prepared::Probe(probe(field, embedding))),
+                    Ok(embedding) => pending.inputs[number] = Some(embedded(field, embedding)),
                     Err(reason) => pending.failure = Some(reason),
                 }
             }
@@ -195,10 +193,20 @@ fn place(texts: &mut Vec<String>, text: String) -> usize {
     })
 }
 
-fn probe(field: &VectorField, embedding: Embedding) -> Probe {
+fn embedded(field: &VectorField, embedding: Embedding) -> Prepared {
     match field.spec.kind {
-        VectorKind::Multi => Probe::Multi(embedding.rows.unwrap_or_default()),
-        VectorKind::Dense => field.given_probe(VectorValue::Dense(embedding.dense)),
-        VectorKind::Sparse => field.given_probe(VectorValue::Sparse(embedding.sparse.unwrap_or_default())),
+        VectorKind::Multi => Prepared::Probe(Probe::Multi(embedding.rows.unwrap_or_default())),
+        VectorKind::Dense => prepared(field, VectorValue::Dense(embedding.dense)),
+        VectorKind::Sparse => prepared(field, VectorValue::Sparse(embedding.sparse.unwrap_or_default())),
+    }
+}
+
+/// What a vector searches with; where terms are weighed by their rarity, that comes with the statistics.
+fn prepared(field: &VectorField, vector: VectorValue) -> Prepared {
+    match vector {
+        VectorValue::Sparse(terms) if field.spec.scoring == Scoring::Idf => Prepared::Terms(terms),
+        vector @ (VectorValue::Dense(_) | VectorValue::Sparse(_) | VectorValue::Multi(_)) => {
+            Prepared::Probe(field.given_probe(vector))
+        }
     }
 }

@@ -329,7 +329,7 @@ pub(super) fn sparse_score(vector: &SparseVector, probe: &Probe, scoring: Scorin
         let Some((_, weight)) = vector.iter().find(|(other, _)| other == term) else { continue };
         let weight = f64::from(weight);
         let share = match scoring {
-            Scoring::Dot => weight,
+            Scoring::Dot | Scoring::Idf => weight,
             Scoring::Bm25 { k1, b } => {
                 let (k1, b) = (f64::from(k1), f64::from(b));
                 weight / (weight + k1 * (1.0 - b + b * length / length_mean))

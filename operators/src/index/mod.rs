@@ -81,6 +81,18 @@ pub enum Scoring {
         /// Weight of the length normalisation.
         b: f32,
     },
+    /// As `Dot`, with the query's weights times the inverse document frequency of their term.
+    Idf,
+}
+
+impl Scoring {
+    /// Whether it needs statistics of the terms.
+    pub fn is_counted(self) -> bool {
+        match self {
+            Self::Dot => false,
+            Self::Bm25 { .. } | Self::Idf => true,
+        }
+    }
 }
 
 /// Token vectors of one text, quantised: row i is `codes[i·dim..][..dim] · scales[i]`, of unit length before rounding.

@@ -19,16 +19,18 @@ pub struct Shards {
     limit: HeadLimit,
     builder: Arc<dyn Builder>,
     /// Fields whose statistics are kept.
-    counted: Vec<u16>,
+    counted: Vec<Counted>,
     shards: BTreeMap<u32, Shard>,
 }
 
 impl Shards {
     /// No shards yet, of these fields, with heads up to a limit and segments built by `builder`.
     pub fn new(spec: Arc<SegmentSpec>, limit: HeadLimit, builder: Arc<dyn Builder>) -> Self {
-        let counted = (0u16..).zip(&spec.fields).filter(|(_, f)| matches!(f.scoring, Scoring::Bm25 { .. }));
-        let counted =
-            counted.filter(|(_, f)| f.kind == VectorKind::Sparse).map(|(number, _)| number).collect();
+        let counted = (0u16..).zip(&spec.fields).filter(|(_, f)| f.scoring.is_counted());
+        let counted = counted
+            .filter(|(_, f)| f.kind == VectorKind::Sparse)
+            .map(|(number, f)| Counted { field: number, lengths: matches!(f.scoring, Scoring::Bm25 { .. }) });
+        let counted = counted.collect();
         Self { spec, limit, builder, counted, shards: BTreeMap::new() }
     }
 
@@ -49,7 +51,8 @@ impl Shards {
             }
         };
         let mut statistics = Vec::new();
-        for &field in &self.counted {
+        for &counted in &self.counted {
+            let field = counted.field;
             for change in &changes {
                 let (id, new) = match change {
                     ShardChange::Remove { id } => (id, None),
@@ -60,8 +63,8 @@ impl Shards {
                     },
                 };
                 let old = shard.sparse(id, usize::from(field));
-                old.iter().for_each(|old| count(&mut statistics, field, old, -1));
-                new.into_iter().for_each(|new| count(&mut statistics, field, new, 1));
+                old.iter().for_each(|old| count(&mut statistics, counted, old, -1));
+                new.into_iter().for_each(|new| count(&mut statistics, counted, new, 1));
             }
         }
         shard.apply(time, changes)?;
@@ -182,7 +185,7 @@ impl Shards {
 /// The documents that lived at one time, to be gone through once.
 pub struct Living {
     /// Fields whose statistics are kept.
-    counted: Vec<u16>,
+    counted: Vec<Counted>,
     parts: VecDeque<(Arc<Segment>, Bits)>,
     /// The next version of the first part.
     next: Version,
@@ -209,10 +212,10 @@ impl Living {
                     Ok(state) => states.push((id, state)),
                     Err(error) => return Some(Err(IndexError::Unknown { id, what: error.to_string() })),
                 }
-                for &field in &self.counted {
-                    for vector in segment.vectors(version, usize::from(field)) {
+                for &counted in &self.counted {
+                    for vector in segment.vectors(version, usize::from(counted.field)) {
                         if let RowVector::Sparse(vector) = vector {
-                            self::count(&mut statistics, field, &vector, 1);
+                            self::count(&mut statistics, counted, &vector, 1);
                         }
                     }
                 }
@@ -240,10 +243,21 @@ fn sum_up(statistics: &mut Vec<(Statistic, isize)>) {
     });
 }
 
+/// A field whose statistics are kept.
+#[derive(Clone, Copy)]
+struct Counted {
+    field: u16,
+    /// Its weights are term counts, whose sum is a length.
+    lengths: bool,
+}
+
 /// Adds a document vector to the statistics, or takes it away. Lengths are term counts: whole numbers.
 #[allow(clippy::cast_possible_truncation, reason = "a sum of term counts, far below 2^63")]
-fn count(statistics: &mut Vec<(Statistic, isize)>, field: u16, vector: &SparseVector, sign: isize) {
+fn count(statistics: &mut Vec<(Statistic, isize)>, of: Counted, vector: &SparseVector, sign: isize) {
+    let Counted { field, lengths } = of;
     statistics.push((Statistic::Documents(field), sign));
-    statistics.push((Statistic::Length(field), sign * vector.sum().round() as isize));
+    if lengths {
+        statistics.push((Statistic::Length(field), sign * vector.sum().round() as isize));
+    }
     statistics.extend(vector.indices.iter().map(|&term| (Statistic::Term(field, term), sign)));
 }

@@ -236,6 +236,32 @@ impl Store {
         }
     }
 
+    /// Removes all that the store holds, and its folder where it is one.
+    ///
+    /// # Errors
+    /// The store refusing.
+    pub fn remove_all(&self) -> Result<(), SnapshotError> {
+        if let Ok(Place::Folder(root)) = Place::of(&self.url) {
+            return match std::fs::remove_dir_all(root) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SnapshotError::Store {
+                    what: format!("cannot remove {root}"),
+                    advice: io_advice(&error).to_owned(),
+                    cause: error.to_string(),
+                }),
+                _ => Ok(()),
+            };
+        }
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            for path in self.files(&folder)? {
+                self.delete(&path)?;
+            }
+            let below = |name: String| if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            folders.extend(self.folders(&folder)?.into_iter().map(below));
+        }
+        Ok(())
+    }
+
     /// Removes what processes that were killed have begun to write into a folder, in a local store: nobody else sees it.
     ///
     /// # Errors

@@ -122,9 +122,10 @@ fn bm25_probe(field: u16, terms: &SparseVector, value: impl Fn(Statistic) -> i64
     let documents = value(Statistic::Documents(field));
     let length_mean =
         if documents > 0 { value(Statistic::Length(field)) as f64 / documents as f64 } else { 0.0 };
+    // Without saturation the formula is that of Qdrant's modifier.
     let k1 = match scoring {
         Scoring::Bm25 { k1, .. } => k1,
-        Scoring::Dot => 0.0,
+        Scoring::Dot | Scoring::Idf => 0.0,
     };
     // A term that no document holds finds nothing.
     let weights = terms.iter().filter_map(|(term, count)| {
@@ -157,4 +158,27 @@ fn ask<'scope>(
         }
     });
     (queries, asks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_modifier_is_the_rarity_alone() {
+        let terms = SparseVector { indices: vec![3, 5, 9], values: vec![2.0, -0.5, 1.0] };
+        // 10 documents; term 3 is in 4 of them, 5 in 1, 9 in none.
+        let value = |statistic| match statistic {
+            Statistic::Documents(_) => 10,
+            Statistic::Length(_) => 0,
+            Statistic::Term(_, 3) => 4,
+            Statistic::Term(_, 5) => 1,
+            Statistic::Term(..) => 0,
+        };
+        let Probe::Sparse { terms, length_mean } = bm25_probe(0, &terms, value, Scoring::Idf) else {
+            panic!("not sparse");
+        };
+        let idf = |df: f64| ((10.0 - df + 0.5) / (df + 0.5) + 1.0).ln();
+        assert_eq!((terms, length_mean), (vec![(3, 2.0 * idf(4.0)), (5, -0.5 * idf(1.0))], 0.0));
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
+use freshet::collections::{self, Collections};
 use freshet::http::Server;
 use freshet::run::{Progress, Until, run as run_pipeline};
 use freshet::setup::Setup;
@@ -45,12 +46,21 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?.with_gateway();
     let control = Arc::new(Control::default());
-    let http = setup.config.http.as_ref().map(|http| Server::start(http, &setup, &connector, &control));
+    let collections = setup.config.collections.enabled.then(|| {
+        let open = collections::opener(&setup.config.connector);
+        Collections::open(&setup, open).map_err(|error| Failure::Run(with_causes(&error)))
+    });
+    let collections = collections.transpose()?;
+    let http = setup
+        .config
+        .http
+        .as_ref()
+        .map(|http| Server::with_collections(http, &setup, &connector, &control, collections.clone()));
     let http = http.transpose().map_err(|error| Failure::Run(with_causes(&error)))?;
     if let Some(server) = &http {
         eprintln!("listening on http://{}", server.address());
     }
-    stop_on_signal(&control)?;
+    stop_on_signal(&control, collections.clone())?;
     cut_on_signal(&control)?;
     let progress = Arc::new(Progress::default());
     let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
@@ -58,6 +68,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let result = run_pipeline(setup, connector, until, &control, &progress);
     control.stop();
     drop(http);
+    if let Some(collections) = collections {
+        collections.finish();
+    }
     shown.join().ok();
     let (documents, queries) = (&progress.documents, &progress.queries);
     let (documents, queries) = (documents.load(Ordering::Relaxed), queries.load(Ordering::Relaxed));
@@ -66,14 +79,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// The first signal drains; a second one stops at once.
-fn stop_on_signal(control: &Arc<Control>) -> Result<(), Failure> {
+fn stop_on_signal(control: &Arc<Control>, collections: Option<Arc<Collections>>) -> Result<(), Failure> {
     let control = Arc::clone(control);
     let handler = move || {
         if control.running() {
             eprintln!("stopping: queries in flight are answered first; press Ctrl-C again to stop at once");
             control.drain();
+            collections.iter().for_each(|collections| collections.drain());
         } else {
             control.stop();
+            collections.iter().for_each(|collections| collections.stop());
         }
     };
     ctrlc::set_handler(handler).map_err(|error| Failure::Run(with_causes(&error)))

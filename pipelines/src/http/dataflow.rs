@@ -18,7 +18,7 @@ fn place(address: &Address) -> String {
 
 /// `GET /api/dataflow`: what each operator has done since the run began.
 pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
-    let summary = app.setup.dataflow.summary();
+    let summary = app.pipe.setup.dataflow.summary();
     let operators = summary.operators.iter().map(|(address, operator)| {
         json!({
             "id": place(address),
@@ -33,7 +33,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
     let channels = summary.channels.iter().map(|((from, to), channel)| {
         json!({"from": place(from), "to": place(to), "records": channel.sent, "queued": channel.queued()})
     });
-    let metrics = &app.setup.metrics;
+    let metrics = &app.pipe.setup.metrics;
     let body = json!({
         "workers": summary.workers,
         "parked_seconds": summary.parked.as_secs_f64(),

@@ -7,7 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use freshet_schemas::{AsOf, DocumentChange, DocumentSpec, Fault, FaultCode, Record};
+use freshet_schemas::{DocumentChange, DocumentSpec, Fault, FaultCode, Record};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use super::App;
 use super::guard::read_body;
 use super::refusal::{Refusal, json_response};
-use crate::status::{Phase, covers};
 
 /// Parameters of both routes.
 #[derive(Deserialize)]
@@ -42,7 +41,7 @@ pub(super) async fn put(
     let wait = wait(options)?;
     let body = read_body(&app.http, body).await?;
     let values = split(&body)?;
-    let checked = values.into_iter().map(|value| check(value, &app.spec)).collect();
+    let checked = values.into_iter().map(|value| check(value, &app.pipe.spec)).collect();
     write(&app, checked, wait).await
 }
 
@@ -54,7 +53,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Refusal> {
     let Path(id) = id.map_err(|error| Refusal::invalid("id", error.to_string()))?;
     let record = Record { key: Some(id.into_bytes()), ..Record::default() };
-    write(&app, vec![keyed(record, &app.spec)], wait(options)?).await
+    write(&app, vec![keyed(record, &app.pipe.spec)], wait(options)?).await
 }
 
 /// A document that can be written, under its id; or what is wrong with it, and its number in the request.
@@ -137,7 +136,7 @@ async fn write(app: &App, checked: Vec<Checked>, wait: bool) -> Result<Response,
     let written = !records.is_empty();
     let mut failed = 0;
     if written {
-        let fates = app.writer.write(records)?.await.map_err(|_| Refusal::ended())?;
+        let fates = app.pipe.write(records).await?;
         for (place, fate) in places.into_iter().zip(fates) {
             if let Err(reason) = fate {
                 failed += 1;
@@ -159,7 +158,7 @@ async fn write(app: &App, checked: Vec<Checked>, wait: bool) -> Result<Response,
         (_, 0) => StatusCode::BAD_REQUEST,
     };
     if wait && written {
-        match indexed(app).await {
+        match app.pipe.indexed().await {
             Ok(as_of) => body["as_of"] = json!({"documents": as_of}),
             Err(refusal) => {
                 status = refusal.status;
@@ -168,33 +167,6 @@ async fn write(app: &App, checked: Vec<Checked>, wait: bool) -> Result<Response,
         }
     }
     Ok(json_response(status, body.to_string()))
-}
-
-/// Waits until all that the documents topic holds now is in the indexes; returns what that is.
-async fn indexed(app: &App) -> Result<AsOf, Refusal> {
-    let mut watch = app.setup.status.watch_indexed();
-    let mut phase = app.setup.status.watch_phase();
-    let (connector, topic) = (Arc::clone(&app.connector), app.setup.config.topics.documents.clone());
-    let ends = tokio::task::spawn_blocking(move || connector.end_offsets(&topic)).await;
-    let unknown = |error: &dyn std::fmt::Display| {
-        let message = format!("written, but the ends of the documents topic are not known: {error}");
-        Refusal::later("not_known", message)
-    };
-    let ends = ends.map_err(|error| unknown(&error))?.map_err(|error| unknown(&error))?;
-    let timeout = app.setup.config.queries.consistency_timeout;
-    let waited = tokio::select! {
-        waited = tokio::time::timeout(timeout, watch.wait_for(|indexed| covers(indexed, &ends))) => waited,
-        // Nothing is indexed any more.
-        _ = phase.wait_for(|phase| *phase == Phase::Ending) => return Err(Refusal::ended()),
-    };
-    match waited {
-        Ok(Ok(_)) => Ok(ends.into_iter().map(|(partition, next)| (partition, next - 1)).collect()),
-        Ok(Err(_)) => Err(Refusal::ended()),
-        Err(_) => {
-            let message = format!("written, but not in the indexes within {timeout:?}");
-            Err(Refusal::from(Fault::whole(FaultCode::ConsistencyTimeout, message)))
-        }
-    }
 }
 
 #[cfg(test)]

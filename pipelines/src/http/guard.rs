@@ -46,16 +46,28 @@ impl Drop for Counted {
 
 /// Lets a request of the API through if its key may do it, there is room for it, and it is answered in time.
 pub(super) async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let path = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str());
-    let writes = path.starts_with("/api/documents");
-    if let Err(refusal) = check_key(&app.http, request.headers(), writes) {
-        return refusal.into_response();
-    }
+    let writes = matched(&request).starts_with("/api/documents");
+    admitted(&app, request, next, writes).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// The route of a request.
+pub(super) fn matched(request: &Request) -> String {
+    request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned())
+}
+
+/// The response to a request, if its key may do it, and there is room for it.
+pub(super) async fn admitted(
+    app: &App,
+    request: Request,
+    next: Next,
+    writes: bool,
+) -> Result<Response, Refusal> {
+    check_key(&app.http, request.headers(), writes)?;
     let Ok(_slot) = app.slots.try_acquire() else {
         let message = format!("{} requests are being served, as many as may be", app.http.requests_max);
-        return Refusal::later("overloaded", message).into_response();
+        return Err(Refusal::later("overloaded", message));
     };
-    in_time(&app.http, next.run(request)).await
+    Ok(in_time(&app.http, next.run(request)).await)
 }
 
 /// As [`admit`], for what is read while the server is full: keys only.

@@ -1,24 +1,19 @@
 //! Whether the process lives and answers, what it counts, and what the search page shows of it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use freshet_schemas::AsOf;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
 use serde_json::json;
 
 use super::App;
 use super::refusal::{Refusal, json_response};
-use crate::status::Phase;
-
-impl App {
-    /// Where the run stands, a wish to end counted.
-    pub(super) fn phase(&self) -> Phase {
-        if self.control.running() { self.setup.status.phase() } else { Phase::Ending }
-    }
-}
 
 /// `GET /healthz`: the process lives.
 pub(super) async fn live() -> Response {
@@ -27,7 +22,13 @@ pub(super) async fn live() -> Response {
 
 /// `GET /readyz`: queries are answered; 503 with the reason where they are not.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.phase().obstacle() {
+    let starting = app.collections.iter().flat_map(|list| list.all()).find_map(|collection| {
+        // One that has failed says so itself; the others go on.
+        let running = collection.pipe.control.running();
+        let why = collection.pipe.phase().obstacle().filter(|_| running);
+        why.map(|why| format!("collection \"{}\": {why}", collection.name))
+    });
+    match app.pipe.phase().obstacle().map(str::to_owned).or(starting) {
         None => json_response(StatusCode::OK, r#"{"status":"ready"}"#),
         Some(why) => json_response(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -38,13 +39,10 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /metrics`: in Prometheus' text format.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    if let Some(gateway) = &app.setup.gateway {
-        app.setup.metrics.gateway_queue.set(i64::try_from(gateway.waiting()).unwrap_or(i64::MAX));
-    }
-    app.operators.show(&app.setup.dataflow.summary());
+    app.operators.show(&app.pipe.setup.dataflow.summary());
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
-    encoder.encode(&app.registry.gather(), &mut text).map_err(|error| {
+    encoder.encode(&families(&app), &mut text).map_err(|error| {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("metrics not written: {error}"))
     })?;
     let mut response = Response::new(text.into());
@@ -53,13 +51,30 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
     Ok(response)
 }
 
+/// All that is counted, by name; what belongs to a collection has its name as a label.
+fn families(app: &App) -> Vec<MetricFamily> {
+    app.pipe.show_waiting();
+    let own = app.registry.gather().into_iter().map(|family| (family.name().to_owned(), family));
+    let mut families: BTreeMap<String, MetricFamily> = own.collect();
+    for collection in app.collections.iter().flat_map(|list| list.all()) {
+        collection.pipe.show_waiting();
+        for mut family in collection.registry.gather() {
+            match families.entry(family.name().to_owned()) {
+                Entry::Occupied(mut known) => known.get_mut().mut_metric().extend(family.take_metric()),
+                Entry::Vacant(free) => drop(free.insert(family)),
+            }
+        }
+    }
+    families.into_values().collect()
+}
+
 /// `GET /api/status`: what is indexed, and what can be asked.
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
-    let config = &app.setup.config;
-    let indexed = app.setup.status.watch_indexed();
+    let config = &app.pipe.setup.config;
+    let indexed = app.pipe.setup.status.watch_indexed();
     let as_of: AsOf = indexed.borrow().iter().map(|(partition, next)| (*partition, next - 1)).collect();
-    let phase = app.phase();
-    let metrics = &app.setup.metrics;
+    let phase = app.pipe.phase();
+    let metrics = &app.pipe.setup.metrics;
     let body = json!({
         "pipeline": config.pipeline.name,
         "ready": phase.obstacle().is_none(),

@@ -15,36 +15,35 @@ mod health;
 mod metrics;
 mod openapi;
 mod patience;
+pub(crate) mod pipe;
+mod qdrant;
 mod query;
-mod refusal;
+pub(crate) mod refusal;
 mod search;
 mod serve;
-mod writer;
+pub(crate) mod writer;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use freshet_config::Http;
-use freshet_operators::clock;
 use freshet_operators::connect::{ConnectError, Connector};
 use freshet_operators::control::Control;
 use freshet_operators::embed::EmbedError;
 use freshet_operators::observe::OperatorMetrics;
-use freshet_schemas::{Answer, DocumentSpec, Record};
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub(crate) use self::metrics::HttpMetrics;
-use self::refusal::Refusal;
-use self::writer::DocumentWriter;
+use self::pipe::Pipe;
+use crate::collections::{Collection, Collections};
 use crate::setup::Setup;
 
 /// Threads that serve all connections.
@@ -82,43 +81,17 @@ pub enum HttpError {
 /// What handlers share.
 struct App {
     http: Http,
-    setup: Setup,
-    connector: Arc<dyn Connector>,
-    control: Arc<Control>,
-    spec: DocumentSpec,
-    writer: DocumentWriter,
+    /// The pipeline of the configuration.
+    pipe: Arc<Pipe>,
+    /// Those that are made while the process runs.
+    collections: Option<Arc<Collections>>,
+    /// The pipeline of the configuration, as one of them.
+    own: Option<Arc<Collection>>,
     registry: Registry,
     metrics: HttpMetrics,
     operators: OperatorMetrics,
     /// Requests of the API that may still be taken.
     slots: Semaphore,
-    /// Names queries that have no id: the start of the server, and a number.
-    started_us: u64,
-    asked: AtomicU64,
-}
-
-impl App {
-    /// The record of a query that has no id.
-    fn named(&self, value: Vec<u8>) -> Record {
-        let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        let key = format!("http-{:x}-{number}", self.started_us).into_bytes();
-        Record { key: Some(key), value: Some(value), ..Record::default() }
-    }
-
-    /// Puts a query into the dataflow.
-    fn ask(&self, record: Record) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        if let Some(why) = self.phase().obstacle() {
-            return Err(Refusal::later("not_ready", why));
-        }
-        let Some(gateway) = &self.setup.gateway else { return Err(Refusal::ended()) };
-        let (sender, answer) = oneshot::channel();
-        let reply = move |answer| {
-            // Who asked may have gone.
-            let _ = sender.send(answer);
-        };
-        gateway.ask(record, Box::new(reply))?;
-        Ok(answer)
-    }
 }
 
 /// A server that runs; it ends when it is dropped.
@@ -140,6 +113,20 @@ impl Server {
         connector: &Arc<dyn Connector>,
         control: &Arc<Control>,
     ) -> Result<Self, HttpError> {
+        Self::with_collections(http, setup, connector, control, None)
+    }
+
+    /// The same, with collections for Qdrant's clients.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn with_collections(
+        http: &Http,
+        setup: &Setup,
+        connector: &Arc<dyn Connector>,
+        control: &Arc<Control>,
+        collections: Option<Arc<Collections>>,
+    ) -> Result<Self, HttpError> {
         let failed = |source| HttpError::Listen { listen: http.listen.clone(), source };
         let listener = TcpListener::bind(&http.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -156,19 +143,17 @@ impl Server {
         }
         connector.register(&registry)?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
+        let pipe = Arc::new(Pipe::start(setup, connector, control)?);
+        let own = collections.as_ref().map(|_| Arc::new(Collection::of_pipe(Arc::clone(&pipe))));
         let app = Arc::new(App {
-            writer: DocumentWriter::start(&**connector, &setup.config.topics.documents)?,
-            spec: setup.document_spec(),
+            pipe,
+            collections,
+            own,
             metrics: HttpMetrics::register(&registry)?,
             operators: OperatorMetrics::register(&registry)?,
             slots: Semaphore::new(http.requests_max.get()),
             http: http.clone(),
-            setup: setup.clone(),
-            connector: Arc::clone(connector),
-            control: Arc::clone(control),
             registry,
-            started_us: clock::now_us(),
-            asked: AtomicU64::new(0),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -224,13 +209,16 @@ fn router(app: &Arc<App>) -> Router {
         .route("/openapi.json", get(openapi::get))
         .route("/docs", get(assets::docs))
         .route("/docs.js", get(assets::docs_script))
-        .route("/", get(assets::page))
         .route("/search.js", get(assets::page_script))
         .route("/flow.js", get(assets::flow_script))
         .route("/dataflow", get(assets::dataflow))
         .route("/dataflow.js", get(assets::dataflow_script))
         .route("/style.css", get(assets::style));
     let router = guarded.merge(watched).merge(open);
+    let router = match &app.collections {
+        None => router.route("/", get(assets::page)),
+        Some(_) => router.route("/", get(qdrant::root)).merge(qdrant::router(app)),
+    };
     let router = router.fallback(guard::not_found).method_not_allowed_fallback(guard::wrong_method);
     router
         .layer(cors(&app.http.cors_origins))
@@ -249,6 +237,6 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, HeaderName::from_static("api-key")])
 }

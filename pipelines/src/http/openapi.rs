@@ -1,10 +1,14 @@
 //! The OpenAPI 3.1 document: routes by hand, records from the JSON Schemas that the topics have.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use super::refusal::json_response;
+use super::{App, qdrant};
 
 /// A documented route.
 pub(super) struct Route {
@@ -14,7 +18,7 @@ pub(super) struct Route {
     pub(super) summary: &'static str,
 }
 
-const fn route(method: &'static str, path: &'static str, summary: &'static str) -> Route {
+pub(super) const fn route(method: &'static str, path: &'static str, summary: &'static str) -> Route {
     Route { method, path, summary }
 }
 
@@ -42,16 +46,20 @@ pub(super) const ROUTES: [Route; 11] = [
 ];
 
 /// `GET /openapi.json`
-pub(super) async fn get() -> Response {
-    json_response(StatusCode::OK, document().to_string())
+pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
+    json_response(StatusCode::OK, document(app.collections.is_some()).to_string())
 }
 
-/// The document.
-pub(super) fn document() -> Value {
+/// The document; with the routes of Qdrant's protocol where it is spoken.
+pub(super) fn document(collections: bool) -> Value {
     let mut paths = Map::new();
     for route in &ROUTES {
         let operations = paths.entry(route.path).or_insert_with(|| json!({}));
         operations[route.method] = operation(route);
+    }
+    for route in qdrant::ROUTES.iter().filter(|_| collections) {
+        let operations = paths.entry(route.path).or_insert_with(|| json!({}));
+        operations[route.method] = qdrant::operation(route);
     }
     let schema = |name: &str, text: &str| (name.to_owned(), component(name, text));
     let mut schemas = Map::from_iter([
@@ -287,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let document = document();
+        let document = document(true);
         let mut found = Vec::new();
         references(&document, &mut found);
         assert!(found.len() > 20, "{} references", found.len());
@@ -299,8 +307,8 @@ mod tests {
 
     #[test]
     fn every_operation_says_what_it_answers() {
-        let document = document();
-        for route in &ROUTES {
+        let document = document(true);
+        for route in ROUTES.iter().chain(&qdrant::ROUTES) {
             let operation = &document["paths"][route.path][route.method];
             let responses = operation["responses"].as_object().map_or(0, Map::len);
             assert!(responses > 0, "{} {}", route.method, route.path);

@@ -39,7 +39,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, body: Body) -> Result<Resp
         Ok(Shape { id: Some(id), .. }) if !id.is_null() => {
             one(&app, Record { value: Some(body.to_vec()), ..Record::default() }).await
         }
-        _ => one(&app, app.named(body.to_vec())).await,
+        _ => one(&app, app.pipe.named(body.to_vec())).await,
     }
 }
 
@@ -50,12 +50,12 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let Parameters(parameters) =
         parameters.map_err(|error| Refusal::invalid("", format!("the address cannot be read: {error}")))?;
-    let query = search::query(&parameters, &app.setup.config.payload)?;
-    one(&app, app.named(query.to_string().into_bytes())).await
+    let query = search::query(&parameters, &app.pipe.setup.config.payload)?;
+    one(&app, app.pipe.named(query.to_string().into_bytes())).await
 }
 
 async fn one(app: &App, record: Record) -> Result<Response, Refusal> {
-    let answer = answer(app.ask(record)?).await?;
+    let answer = answer(app.pipe.ask(record)?).await?;
     let status = answer.error.as_ref().map_or(StatusCode::OK, |fault| status_of(fault.code));
     Ok(json_response(status, answer.to_json()))
 }
@@ -78,8 +78,8 @@ async fn batch(app: &App, queries: Vec<Value>) -> Result<Response, Refusal> {
         let value = query.to_string().into_bytes();
         let has_id = query.get("id").is_some_and(|id| !id.is_null());
         let record =
-            if has_id { Record { value: Some(value), ..Record::default() } } else { app.named(value) };
-        under_way.push_back(app.ask(record)?);
+            if has_id { Record { value: Some(value), ..Record::default() } } else { app.pipe.named(value) };
+        under_way.push_back(app.pipe.ask(record)?);
     }
     for pending in under_way {
         answers.push(to_value(answer(pending).await?));

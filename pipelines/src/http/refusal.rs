@@ -14,8 +14,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a client is told in place of what it asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
     code: &'static str,
     message: String,
     field: Option<String>,
@@ -24,27 +24,35 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), field: None, retry: false }
     }
 
     /// Not now, but soon.
-    pub(super) fn later(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn later(code: &'static str, message: impl Into<String>) -> Self {
         Self { retry: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message) }
     }
 
     /// The run ended under the request.
-    pub(super) fn ended() -> Self {
+    pub(crate) fn ended() -> Self {
         Self::later("ending", "the pipeline ended before there was an answer")
     }
 
     /// One thing wrong with what was sent.
-    pub(super) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::from(Fault::field(FaultCode::InvalidValue, field, message))
     }
 
+    /// The message, after the field if there is one.
+    pub(crate) fn told(&self) -> String {
+        match &self.field {
+            Some(field) if !field.is_empty() => format!("{field}: {}", self.message),
+            _ => self.message.clone(),
+        }
+    }
+
     /// The JSON beside the status.
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({"error": {"code": self.code, "message": self.message, "field": self.field}})
     }
 }
@@ -66,7 +74,7 @@ impl From<Refused> for Refusal {
 }
 
 /// The status of an answer with this error.
-pub(super) fn status_of(code: FaultCode) -> StatusCode {
+pub(crate) fn status_of(code: FaultCode) -> StatusCode {
     match code {
         FaultCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         FaultCode::NotFound => StatusCode::NOT_FOUND,
@@ -91,7 +99,7 @@ pub(super) fn status_of(code: FaultCode) -> StatusCode {
 }
 
 /// A response of JSON.
-pub(super) fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
+pub(crate) fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,9 +1,9 @@
 //! Documents → their topic, on a thread of its own: sinks neither block nor wait.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What became of each record: written, or why not.
-pub(super) type Fates = Vec<Result<(), String>>;
+pub(crate) type Fates = Vec<Result<(), String>>;
 
 enum Event {
     Write(Vec<Record>, oneshot::Sender<Fates>),
@@ -29,15 +29,15 @@ enum Event {
 }
 
 /// Hands records to its thread.
-pub(super) struct DocumentWriter {
+pub(crate) struct DocumentWriter {
     events: Sender<Event>,
     waiting_bytes: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl DocumentWriter {
     /// Starts the thread that writes to a topic.
-    pub(super) fn start(connector: &dyn Connector, topic: &str) -> Result<Self, ConnectError> {
+    pub(crate) fn start(connector: &dyn Connector, topic: &str) -> Result<Self, ConnectError> {
         let (events, inbox) = channel();
         let told = Arc::new(AtomicBool::new(false));
         let (wakes, tell) = (events.clone(), Arc::clone(&told));
@@ -63,11 +63,11 @@ impl DocumentWriter {
             let what = "cannot start a thread to write documents".to_owned();
             ConnectError::World { what, source: Some(Box::new(error)), retry: false }
         };
-        Ok(Self { events, waiting_bytes, thread: Some(thread.map_err(failed)?) })
+        Ok(Self { events, waiting_bytes, thread: Mutex::new(Some(thread.map_err(failed)?)) })
     }
 
     /// Writes records; what comes back says what became of each, once all fates are known.
-    pub(super) fn write(&self, records: Vec<Record>) -> Result<oneshot::Receiver<Fates>, Refusal> {
+    pub(crate) fn write(&self, records: Vec<Record>) -> Result<oneshot::Receiver<Fates>, Refusal> {
         let bytes = size_bytes(&records);
         // One request fits, however large; its size is bounded by that of bodies.
         let before = self.waiting_bytes.fetch_add(bytes, Ordering::SeqCst);
@@ -79,15 +79,21 @@ impl DocumentWriter {
         self.events.send(Event::Write(records, reply)).map_err(|_| Refusal::ended())?;
         Ok(fates)
     }
+
+    /// Ends the thread and its sink; what comes later is refused.
+    pub(crate) fn end(&self) {
+        // A thread that is gone needs no telling.
+        let _ = self.events.send(Event::End);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            tracing::error!("the thread that wrote documents panicked");
+        }
+    }
 }
 
 impl Drop for DocumentWriter {
     fn drop(&mut self) {
-        // A thread that is gone needs no telling.
-        let _ = self.events.send(Event::End);
-        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the thread that wrote documents panicked");
-        }
+        self.end();
     }
 }
 

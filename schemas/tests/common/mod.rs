@@ -31,6 +31,7 @@ pub(crate) fn spec() -> DocumentSpec {
         id: "id".to_owned(),
         text: vec!["title".to_owned(), "text".to_owned()],
         title: None,
+        payload: None,
         text_bytes_max: 100,
         vectors: fields(),
     }

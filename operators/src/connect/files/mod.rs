@@ -114,6 +114,32 @@ impl Connector for Files {
         topics.map(|topic| self.create(topic).map(|()| ((*topic).to_owned(), vec![PARTITION]))).collect()
     }
 
+    fn prepare_table(&self, topic: &str) -> Result<(), ConnectError> {
+        self.create(topic)
+    }
+
+    /// The group's offsets go as a whole: it has no other topics.
+    fn remove(&self, topics: &[&str]) -> Result<(), ConnectError> {
+        let mut paths = Vec::with_capacity(topics.len() + 1);
+        for topic in topics {
+            lock(&self.counted).remove(*topic);
+            paths.push(topic_path(&self.directory, topic)?);
+        }
+        paths.push(self.offsets.path().to_owned());
+        for path in paths {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(io_error("cannot remove", &path, error));
+                }
+                _ => {}
+            }
+        }
+        if !self.directory.exists() {
+            return Ok(());
+        }
+        sync_directory(&self.directory).map_err(|error| io_error("cannot sync", &self.directory, error))
+    }
+
     fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
         let path = topic_path(&self.directory, topic)?;
         let mut counted = lock(&self.counted);

@@ -114,6 +114,11 @@ impl Offsets {
         Self { directory: directory.to_owned(), path, writing: Mutex::new(()) }
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Next offsets of a topic.
     pub(super) fn committed(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {
         let mut committed = self.read()?;

@@ -23,6 +23,17 @@ pub(super) enum Found {
     Missing,
 }
 
+/// What a topic is created for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Its records are kept for good: a pipeline reads its documents again when it starts.
+    Input,
+    /// Kept for as long as brokers are told to.
+    Output,
+    /// The newest record of each key is kept, in one partition.
+    Table,
+}
+
 /// Asks until brokers answer, refuse the credentials, or the time is over; `ask` gets the time that it has. It is short at
 /// first, since a refusal shows only between two questions, and grows, since slow brokers answer late.
 pub(super) fn until_answered<T>(
@@ -74,26 +85,29 @@ pub(super) fn find(
     Ok(found)
 }
 
-/// Creates topics and waits until brokers know them. Those of them that are `inputs` keep their records for good: a
-/// pipeline reads its documents again when it starts.
-pub(super) fn create<'a>(
+/// Creates topics and waits until brokers know them.
+pub(super) fn create(
     clients: &Clients,
     consumer: &BaseConsumer<Reports>,
-    (topics, inputs): (&[&'a str], &[&str]),
+    topics: &[(&str, Kind)],
     settings: &freshet_config::Kafka,
     limit: Duration,
 ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
-    let what = format!("create topic(s) {}", topics.join(", "));
+    let names: Vec<&str> = topics.iter().map(|(topic, _)| *topic).collect();
+    let what = format!("create topic(s) {}", names.join(", "));
     let fail = |error: KafkaError| clients.error(&what, &error);
     let admin: AdminClient<Reports> =
         clients.config(Role::Admin).create_with_context(clients.reports()).map_err(fail)?;
     let partitions = i32::try_from(settings.partitions.get()).unwrap_or(i32::MAX);
     let replication = i32::try_from(settings.replication.get()).unwrap_or(i32::MAX);
-    let new = |topic: &&'a str| {
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
-        if inputs.contains(topic) { new.set("retention.ms", "-1") } else { new }
-    };
-    let new: Vec<NewTopic<'_>> = topics.iter().map(new).collect();
+    let new = |topic, partitions| NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
+    let new: Vec<NewTopic<'_>> = (topics.iter())
+        .map(|(topic, kind)| match kind {
+            Kind::Input => new(topic, partitions).set("retention.ms", "-1"),
+            Kind::Output => new(topic, partitions),
+            Kind::Table => new(topic, 1).set("cleanup.policy", "compact"),
+        })
+        .collect();
     let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit));
     for result in block_on(admin.create_topics(&new, &options)).map_err(fail)? {
         match result {
@@ -106,11 +120,11 @@ pub(super) fn create<'a>(
     }
     let deadline = Instant::now() + limit;
     let mut created = BTreeMap::new();
-    for topic in topics {
+    for topic in names {
         loop {
             match find(clients, consumer, topic, deadline.saturating_duration_since(Instant::now()))? {
                 Found::Partitions(partitions) if !partitions.is_empty() => {
-                    created.insert((*topic).to_owned(), partitions);
+                    created.insert(topic.to_owned(), partitions);
                     break;
                 }
                 Found::Partitions(_) | Found::Missing if Instant::now() < deadline => {
@@ -123,4 +137,47 @@ pub(super) fn create<'a>(
         }
     }
     Ok(created)
+}
+
+/// Removes topics and the group, and waits until brokers know the topics no more.
+pub(super) fn remove(
+    clients: &Clients,
+    consumer: &BaseConsumer<Reports>,
+    topics: &[&str],
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    let what = format!("remove topic(s) {}", topics.join(", "));
+    let fail = |error: KafkaError| clients.error(&what, &error);
+    let admin: AdminClient<Reports> =
+        clients.config(Role::Admin).create_with_context(clients.reports()).map_err(fail)?;
+    let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit));
+    for result in block_on(admin.delete_topics(topics, &options)).map_err(fail)? {
+        match result {
+            Ok(topic) => tracing::info!(topic, "removed topic"),
+            Err((_, Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {}
+            Err((topic, code)) => {
+                return Err(clients.error(&format!("remove topic \"{topic}\""), &KafkaError::AdminOp(code)));
+            }
+        }
+    }
+    let options = AdminOptions::new().request_timeout(Some(limit));
+    for result in block_on(admin.delete_groups(&[clients.group.as_str()], &options)).map_err(fail)? {
+        match result {
+            Ok(_) | Err((_, Code::GroupIdNotFound)) => {}
+            // Its offsets are of topics that are gone; brokers forget them with the topics.
+            Err((group, code)) => tracing::warn!(group, %code, "consumer group not removed"),
+        }
+    }
+    let deadline = Instant::now() + limit;
+    for topic in topics {
+        while let Found::Partitions(_) =
+            find(clients, consumer, topic, deadline.saturating_duration_since(Instant::now()))?
+        {
+            if Instant::now() >= deadline {
+                return Err(fail(KafkaError::AdminOp(Code::OperationTimedOut)));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+    Ok(())
 }

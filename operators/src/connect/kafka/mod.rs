@@ -44,7 +44,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 
-use self::admin::Found;
+use self::admin::{Found, Kind};
 use self::clients::{Clients, Reports, Role};
 use self::commits::{CloseOnDrop, Commits};
 use self::sink::KafkaSink;
@@ -210,15 +210,24 @@ impl Connector for Kafka {
             });
         }
         if !missing.is_empty() {
-            found.extend(admin::create(
-                &self.clients,
-                &self.group,
-                (&missing, inputs),
-                &self.settings,
-                self.answer,
-            )?);
+            let kind = |topic: &str| if inputs.contains(&topic) { Kind::Input } else { Kind::Output };
+            let topics: Vec<(&str, Kind)> = missing.iter().map(|topic| (*topic, kind(topic))).collect();
+            found.extend(admin::create(&self.clients, &self.group, &topics, &self.settings, self.answer)?);
         }
         Ok(found)
+    }
+
+    fn prepare_table(&self, topic: &str) -> Result<(), ConnectError> {
+        if let Found::Missing = admin::find(&self.clients, &self.group, topic, self.answer)? {
+            let topics = [(topic, Kind::Table)];
+            admin::create(&self.clients, &self.group, &topics, &self.settings, self.answer)?;
+        }
+        Ok(())
+    }
+
+    /// The group goes as well: it has no other topics.
+    fn remove(&self, topics: &[&str]) -> Result<(), ConnectError> {
+        admin::remove(&self.clients, &self.group, topics, self.answer)
     }
 
     fn end_offsets(&self, topic: &str) -> Result<BTreeMap<Partition, Offset>, ConnectError> {

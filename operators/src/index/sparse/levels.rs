@@ -24,7 +24,7 @@ pub(super) struct Levels {
 /// Lengths count only where scores depend on them.
 fn length(scoring: Scoring, forward: &Forward, row: Row) -> f64 {
     match scoring {
-        Scoring::Dot => 0.0,
+        Scoring::Dot | Scoring::Idf => 0.0,
         Scoring::Bm25 { .. } => forward.length(row),
     }
 }

@@ -52,7 +52,7 @@ fn expected(
             let Ok(place) = vector.indices.binary_search(&term) else { continue };
             let weight = f64::from(vector.values[place]);
             let share = match scoring {
-                Scoring::Dot => weight,
+                Scoring::Dot | Scoring::Idf => weight,
                 Scoring::Bm25 { k1, b } => {
                     let (k1, b) = (f64::from(k1), f64::from(b));
                     let share = weight / (weight + k1 * (1.0 - b + b * length / mean));
@@ -78,8 +78,8 @@ fn row(scoring: Scoring, signed: bool) -> BoxedStrategy<SparseVector> {
     let weight = match scoring {
         Scoring::Bm25 { .. } => prop_oneof![9 => (1u8..4).prop_map(f32::from), 1 => Just(300.0)].boxed(),
         // As of a learned sparse model: many different ones, so that levels are steps.
-        Scoring::Dot if !signed => prop_oneof![Just(0.5f32), 0.001f32..2.0].boxed(),
-        Scoring::Dot => prop_oneof![Just(0.5f32), Just(1.0), Just(-0.25), 0.0f32..2.0].boxed(),
+        Scoring::Dot | Scoring::Idf if !signed => prop_oneof![Just(0.5f32), 0.001f32..2.0].boxed(),
+        Scoring::Dot | Scoring::Idf => prop_oneof![Just(0.5f32), Just(1.0), Just(-0.25), 0.0f32..2.0].boxed(),
     };
     // Few frequent terms and many rare ones: lists of many blocks and of a few rows.
     let number = prop_oneof![4 => 0u64..4, 2 => 4u64..40, 1 => 40u64..400];

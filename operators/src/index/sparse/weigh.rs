@@ -17,7 +17,7 @@ impl Weighing {
     /// The part of a term's contribution that depends on the row. One that is not finite counts as 0.
     pub(super) fn share(&self, weight: f64, length: f64) -> f64 {
         match self.scoring {
-            Scoring::Dot => weight,
+            Scoring::Dot | Scoring::Idf => weight,
             Scoring::Bm25 { k1, b } => {
                 let (k1, b) = (f64::from(k1), f64::from(b));
                 let share = weight / (weight + k1 * (1.0 - b + b * length / self.length_mean));
@@ -28,7 +28,7 @@ impl Weighing {
 
     /// Whether every share of a positive weight is positive.
     pub(super) fn saturates(&self) -> bool {
-        matches!(self.scoring, Scoring::Dot) || (1e-3..1e9).contains(&self.length_mean)
+        matches!(self.scoring, Scoring::Dot | Scoring::Idf) || (1e-3..1e9).contains(&self.length_mean)
     }
 
     /// By how much a share may exceed the one at another mean length.
@@ -37,7 +37,7 @@ impl Weighing {
     /// w / (w + c · K) ≤ (w / (w + K)) / c. With c ≥ 1 a share only falls.
     pub(super) fn excess(&self, reference: f64) -> f64 {
         match self.scoring {
-            Scoring::Dot => 1.0,
+            Scoring::Dot | Scoring::Idf => 1.0,
             Scoring::Bm25 { .. } if reference > 0.0 => (self.length_mean / reference).max(1.0),
             Scoring::Bm25 { .. } => 1.0,
         }
