@@ -199,6 +199,8 @@ pub struct AdmittedQuery {
     pub time: Time,
     /// What that tick reflects.
     pub as_of: AsOf,
+    /// When it was admitted, microseconds since the epoch.
+    pub admitted_at_us: u64,
 }
 
 /// What a plan's text became.

@@ -1,20 +1,90 @@
-//! What a run counts, over all of its workers.
+//! What a run counts, over all of its workers; and how metrics are shown, or only listed.
 
-use freshet_schemas::Answer;
+use std::cell::RefCell;
+
+use freshet_schemas::{Answer, StageSeconds};
+use prometheus::core::Collector;
+use prometheus::proto::MetricType;
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result,
 };
 
 use crate::index::shard::ShardCounters;
 
+/// Where metrics are shown.
+pub trait Shelf {
+    /// Shows what a collector has.
+    ///
+    /// # Errors
+    /// Metrics that are shown there already.
+    fn put(&self, collector: Box<dyn Collector>) -> Result<()>;
+}
+
+impl Shelf for Registry {
+    fn put(&self, collector: Box<dyn Collector>) -> Result<()> {
+        self.register(collector)
+    }
+}
+
+/// A metric, without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// What it says.
+    pub help: String,
+}
+
+/// A shelf that lists what is put there, also what nothing has been counted of.
+#[derive(Debug, Default)]
+pub struct Listing(RefCell<Vec<Described>>);
+
+impl Listing {
+    /// What was put there, by name.
+    pub fn sorted(self) -> Vec<Described> {
+        let mut all = self.0.into_inner();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+impl Shelf for Listing {
+    fn put(&self, collector: Box<dyn Collector>) -> Result<()> {
+        let families = collector.collect();
+        for (desc, family) in collector.desc().into_iter().zip(families) {
+            let kind = match family.get_field_type() {
+                MetricType::COUNTER => "counter",
+                MetricType::HISTOGRAM => "histogram",
+                MetricType::SUMMARY => "summary",
+                MetricType::GAUGE | MetricType::UNTYPED => "gauge",
+            };
+            self.0.borrow_mut().push(Described {
+                name: desc.fq_name.clone(),
+                kind,
+                labels: desc.variable_labels.clone(),
+                help: desc.help.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Bounds of the histogram of queries, in seconds.
 const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+/// Bounds of the histograms of stages, in seconds: some take microseconds.
+const STAGE_SECONDS: [f64; 13] =
+    [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0];
 
 /// Counters of one run: atomics, shared by clones.
 #[derive(Clone, Debug)]
 pub struct RunMetrics {
     answered: IntCounterVec,
     seconds: HistogramVec,
+    stage_seconds: HistogramVec,
     /// Queries read and not answered, those of the gateway included.
     pub in_flight: IntGauge,
     /// Queries of the gateway that no worker has taken yet.
@@ -48,6 +118,11 @@ impl RunMetrics {
                 &["source", "outcome"],
             )?,
             seconds: HistogramVec::new(seconds, &["source"])?,
+            stage_seconds: HistogramVec::new(
+                HistogramOpts::new("freshet_query_stage_seconds", "time that a stage of a query took")
+                    .buckets(STAGE_SECONDS.to_vec()),
+                &["stage"],
+            )?,
             in_flight: gauge("queries_in_flight", "queries read and not answered")?,
             gateway_queue: gauge("gateway_queue_queries", "queries that wait to be read from the gateway")?,
             documents_applied: IntCounter::new(
@@ -76,9 +151,10 @@ impl RunMetrics {
     ///
     /// # Errors
     /// A registry that has them already.
-    pub fn register(&self, registry: &Registry) -> Result<()> {
-        registry.register(Box::new(self.answered.clone()))?;
-        registry.register(Box::new(self.seconds.clone()))?;
+    pub fn register(&self, registry: &dyn Shelf) -> Result<()> {
+        registry.put(Box::new(self.answered.clone()))?;
+        registry.put(Box::new(self.seconds.clone()))?;
+        registry.put(Box::new(self.stage_seconds.clone()))?;
         for gauge in [
             &self.in_flight,
             &self.gateway_queue,
@@ -87,11 +163,11 @@ impl RunMetrics {
             &self.index_segments,
             &self.index_bytes,
         ] {
-            registry.register(Box::new(gauge.clone()))?;
+            registry.put(Box::new(gauge.clone()))?;
         }
-        registry.register(Box::new(self.documents_applied.clone()))?;
-        registry.register(Box::new(self.index_builds.clone()))?;
-        registry.register(Box::new(self.applied_lag_seconds.clone()))
+        registry.put(Box::new(self.documents_applied.clone()))?;
+        registry.put(Box::new(self.index_builds.clone()))?;
+        registry.put(Box::new(self.applied_lag_seconds.clone()))
     }
 
     /// An answer is made.
@@ -100,6 +176,9 @@ impl RunMetrics {
         let outcome = answer.error.as_ref().map_or("ok", |fault| fault.code.as_str());
         self.answered.with_label_values(&[source, outcome]).inc();
         self.seconds.with_label_values(&[source]).observe(answer.took_seconds);
+        for (stage, seconds) in answer.stage_seconds.iter().flat_map(StageSeconds::by_name) {
+            self.stage_seconds.with_label_values(&[stage]).observe(seconds);
+        }
     }
 
     /// The indexes of a worker are no more as they were before.

@@ -11,6 +11,7 @@ mod gauges;
 pub mod http;
 pub mod load;
 pub mod overlay;
+pub mod reference;
 pub mod render;
 pub mod replay;
 pub mod restore;

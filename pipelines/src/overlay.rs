@@ -7,6 +7,7 @@ use std::sync::Arc;
 use freshet_operators::connect::{
     ConnectError, Connector, Memory, Progress, Share, Sink, Source, TransactionWriter, Wake,
 };
+use freshet_operators::metrics::Shelf;
 use freshet_schemas::{Offset, Partition};
 
 /// Reads `topic` from `under`; all other topics, and everything written, are in `over`.
@@ -88,7 +89,7 @@ impl Connector for Overlay {
         self.over.sink(wake)
     }
 
-    fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+    fn register(&self, registry: &dyn Shelf) -> prometheus::Result<()> {
         self.under.register(registry)
     }
 }

@@ -171,6 +171,7 @@ mod tests {
             as_of: Default::default(),
             time: None,
             took_seconds: 0.0,
+            stage_seconds: None,
             degraded: Vec::new(),
             error: None,
             count: None,

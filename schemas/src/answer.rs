@@ -25,6 +25,10 @@ pub struct Answer {
     pub time: Option<u64>,
     /// From reading the query to writing the answer.
     pub took_seconds: f64,
+    /// Where the time went until the answer was made; writing it comes after. Missing where there is an error, and with pages
+    /// after the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_seconds: Option<StageSeconds>,
     /// Stages that could not do their work: their hits stand in the order before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<Degraded>,
@@ -51,6 +55,7 @@ impl Answer {
             as_of: BTreeMap::new(),
             time: None,
             took_seconds,
+            stage_seconds: None,
             degraded: Vec::new(),
             error: Some(fault),
             count: None,
@@ -81,6 +86,29 @@ pub struct Group {
     pub id: serde_json::Value,
     /// Hits, best first.
     pub hits: Vec<Point>,
+}
+
+/// Where the time of an answer went, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageSeconds {
+    /// Decoding, planning, and waiting for the freshness that the query asks for.
+    pub admit: f64,
+    /// Making vectors of its texts, and looking up the statistics of its terms.
+    pub embed: f64,
+    /// The first lists: searches, with the documents that the query names looked up before.
+    pub search: f64,
+    /// All later stages: rescoring, reranking, formulas, groups.
+    pub rerank: f64,
+    /// Payloads and vectors of the hits.
+    pub fetch: f64,
+}
+
+impl StageSeconds {
+    /// By the names of the stages, in their order.
+    pub fn by_name(&self) -> [(&'static str, f64); 5] {
+        let Self { admit, embed, search, rerank, fetch } = *self;
+        [("admit", admit), ("embed", embed), ("search", search), ("rerank", rerank), ("fetch", fetch)]
+    }
 }
 
 /// A stage that an answer had to do without.

@@ -18,7 +18,9 @@ mod query;
 mod record;
 mod vector;
 
-pub use answer::{Answer, AsOf, Degraded, FusionScore, Group, Leg, Point, PointVector, RerankScore};
+pub use answer::{
+    Answer, AsOf, Degraded, FusionScore, Group, Leg, Point, PointVector, RerankScore, StageSeconds,
+};
 pub use document::{Document, DocumentChange, DocumentSpec, VECTORS_FIELD, VectorSpec, with_title};
 pub use fault::{Fault, FaultCode};
 pub use filter::{

@@ -10,7 +10,7 @@ use std::path::Path;
 use common::{limits, plan_spec, record, spec};
 use freshet_schemas::{
     Answer, Ask, DocumentChange, Fault, FaultCode, FusionScore, Group, Leg, Point, PointVector, Query,
-    Record, RerankScore, SparseVector, dead_letter,
+    Record, RerankScore, SparseVector, StageSeconds, dead_letter,
 };
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -132,6 +132,7 @@ fn answers_that_are_written_fit_the_schema_and_come_back() {
         as_of: BTreeMap::from([("documents".to_owned(), BTreeMap::from([(0, -1), (12, i64::MAX)]))]),
         time: Some(1_763_640_000_000),
         took_seconds: 0.0042,
+        stage_seconds: Some(StageSeconds { embed: 0.003, ..StageSeconds::default() }),
         degraded: Vec::new(),
         error: None,
         count: Some(3),

@@ -1,7 +1,9 @@
 //! The binary as its users have it: signals, commands beside a running pipeline, exit codes, and what the log says.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
 
+mod book;
 mod dist;
+mod formats;
 mod load;
 mod place;
 mod tools;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bad_input;
+mod book;
 mod budget;
 mod chunks;
 mod documents;
@@ -16,6 +17,7 @@ mod http;
 mod http_figures;
 mod kafka;
 mod language;
+mod layout;
 mod lists;
 mod models;
 mod oracle;

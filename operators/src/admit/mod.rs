@@ -28,6 +28,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::Broadcast;
 
+use crate::clock;
 use crate::index::Time;
 use crate::message::{AdmittedQuery, AnswerRecord, Binding, PlannedQuery};
 use crate::plan::error_answer;
@@ -107,7 +108,12 @@ pub fn admit<'scope>(
                     waiting.push(query);
                 } else if known && query.needs.as_ref().is_some_and(|needs| Ledger::covers(&as_of, needs)) {
                     let cap = query.capabilities.0.delayed(&closed);
-                    let admitted = AdmittedQuery { planned: query.query, time: closed, as_of: as_of.clone() };
+                    let admitted = AdmittedQuery {
+                        planned: query.query,
+                        time: closed,
+                        as_of: as_of.clone(),
+                        admitted_at_us: clock::now_us(),
+                    };
                     admitted_out.activate().session(&cap).give(admitted);
                 } else if now >= query.deadline {
                     let refused = timed_out(query.query, timeout, &as_of);

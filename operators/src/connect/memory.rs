@@ -16,6 +16,7 @@ use super::{
     Batch, ConnectError, Connector, Entry, Polled, Progress, Share, Sink, Source, TransactionWriter, Wake,
     lock,
 };
+use crate::metrics::Shelf;
 
 /// Most tokens a sink keeps before its caller takes them with [`Sink::settled`].
 const SETTLED_MAX: usize = 4096;
@@ -337,7 +338,7 @@ impl Connector for Memory {
         Ok(Box::new(MemorySink { memory: self.clone(), wake, settled: Vec::new() }))
     }
 
-    fn register(&self, _registry: &prometheus::Registry) -> prometheus::Result<()> {
+    fn register(&self, _registry: &dyn Shelf) -> prometheus::Result<()> {
         Ok(())
     }
 }

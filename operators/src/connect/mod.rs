@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use freshet_schemas::{Offset, Partition, Record};
 
+use crate::metrics::Shelf;
+
 pub use files::{Files, FilesLock, record_of_line};
 pub use kafka::{Kafka, KafkaMetrics};
 pub use memory::Memory;
@@ -143,7 +145,7 @@ pub trait Connector: Send + Sync {
     /// Opens a writer of records without progress.
     fn sink(&self, wake: Wake) -> Result<Box<dyn Sink>, ConnectError>;
     /// Shows what the connector counts, if anything, in a registry; once per registry.
-    fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()>;
+    fn register(&self, registry: &dyn Shelf) -> prometheus::Result<()>;
 }
 
 /// Opens the configured system of topics with the offsets of a group, which is named after the pipeline.

@@ -1,8 +1,9 @@
 //! What the embedding service counts.
 
-use prometheus::{Counter, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Counter, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::{EmbedError, Priority};
+use crate::metrics::Shelf;
 
 /// Counters of one service: atomics, shared by clones.
 #[derive(Clone, Debug)]
@@ -59,14 +60,14 @@ impl EmbedMetrics {
     }
 
     /// Shows the counters in a registry; once per registry.
-    pub fn register(&self, registry: &Registry) -> Result<(), EmbedError> {
-        registry.register(Box::new(self.texts.clone()))?;
-        registry.register(Box::new(self.failures.clone()))?;
-        registry.register(Box::new(self.tokens.clone()))?;
-        registry.register(Box::new(self.padding.clone()))?;
-        registry.register(Box::new(self.batches.clone()))?;
-        registry.register(Box::new(self.busy_seconds.clone()))?;
-        registry.register(Box::new(self.queued.clone()))?;
+    pub fn register(&self, registry: &dyn Shelf) -> Result<(), EmbedError> {
+        registry.put(Box::new(self.texts.clone()))?;
+        registry.put(Box::new(self.failures.clone()))?;
+        registry.put(Box::new(self.tokens.clone()))?;
+        registry.put(Box::new(self.padding.clone()))?;
+        registry.put(Box::new(self.batches.clone()))?;
+        registry.put(Box::new(self.busy_seconds.clone()))?;
+        registry.put(Box::new(self.queued.clone()))?;
         Ok(())
     }
 

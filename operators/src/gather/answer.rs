@@ -18,6 +18,7 @@ use crate::plan::{Stage, Work};
 impl Execution {
     /// What each shard is asked for the hits of the answer.
     pub fn fetches(&self) -> Vec<ShardRequest> {
+        self.stopwatch.ranked();
         let query = &self.query.admitted.planned.query;
         let hits = || self.root().iter().map(|ranked| &ranked.hit);
         let mut tasks = Vec::new();
@@ -78,6 +79,7 @@ impl Execution {
             as_of: BTreeMap::from([(DOCUMENTS.to_owned(), self.query.admitted.as_of.clone())]),
             time: Some(self.query.admitted.time),
             took_seconds: 0.0,
+            stage_seconds: (failed.is_none() && self.is_first_page()).then(|| self.stopwatch.seconds()),
             degraded,
             error: failed,
             count: self.beside.count,

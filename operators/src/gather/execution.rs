@@ -9,6 +9,7 @@ use super::beside::Beside;
 use super::diverse;
 use super::lookup::Known;
 use super::page::Page;
+use super::stopwatch::Stopwatch;
 use crate::embed::fields::VectorField;
 use crate::fuse::{self, Fused};
 use crate::index::{Fetched, Hit, Probe, RowVector, Stored, by_rank};
@@ -101,6 +102,7 @@ pub struct Execution {
     pub(super) replies: u32,
     pub(super) fetched: BTreeMap<String, Fetched>,
     pub(super) beside: Beside,
+    pub(super) stopwatch: Stopwatch,
     /// Which part of the final list is answered; all of it unless that is to be read page by page.
     pub(super) page: Option<Page>,
     /// Vectors of candidates by stage, or of hits by field, and then by id.
@@ -112,6 +114,7 @@ impl Execution {
     pub fn new(query: WeighedQuery, corpus: Corpus) -> Self {
         let lists = vec![None; query.admitted.planned.plan.stages.len()];
         let page = query.admitted.planned.query.page.map(Page::first);
+        let stopwatch = Stopwatch::start(query.admitted.planned.read_at_us, query.admitted.admitted_at_us);
         Self {
             query,
             corpus,
@@ -124,6 +127,7 @@ impl Execution {
             replies: 0,
             fetched: BTreeMap::new(),
             beside: Beside::default(),
+            stopwatch,
             page,
             vectors: BTreeMap::new(),
         }
@@ -143,6 +147,9 @@ impl Execution {
 
     /// What each shard is asked in a round.
     pub fn requests(&mut self, round: usize) -> Vec<ShardRequest> {
+        if round > 0 {
+            self.stopwatch.searched();
+        }
         let stages = (0u16..).zip(&self.plan().stages).filter(|(_, stage)| stage.round == round);
         let reranking = stages.clone().filter_map(|(number, stage)| {
             let candidates = self.reading_list(stage)?;

@@ -17,6 +17,7 @@ mod execution;
 mod groups;
 mod lookup;
 mod page;
+mod stopwatch;
 
 pub use execution::{Absorbed, Corpus, DOCUMENTS, Execution, Ranked, RerankTask};
 

@@ -40,6 +40,11 @@ impl Execution {
         self.page.is_some_and(|page| page.from == 0 && page.next.is_none())
     }
 
+    /// Whether the answer is the first to its query.
+    pub(super) fn is_first_page(&self) -> bool {
+        self.page.is_none_or(|page| page.from == 0)
+    }
+
     /// Where the next page begins, if there is one.
     pub fn next_page(&self) -> Option<usize> {
         let page = self.page?;

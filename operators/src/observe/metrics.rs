@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result};
+use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, Result};
 
 use super::{DataflowSummary, OperatorSummary};
+use crate::metrics::Shelf;
 
 /// Counters per name of an operator; operators of one name are summed up.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ impl OperatorMetrics {
     ///
     /// # Errors
     /// A registry that has them already.
-    pub fn register(registry: &Registry) -> Result<Self> {
+    pub fn register(registry: &dyn Shelf) -> Result<Self> {
         let opts = |name: &str, help: &str| Opts::new(format!("freshet_operator_{name}"), help);
         let label = &["operator"];
         let metrics = Self {
@@ -54,12 +55,12 @@ impl OperatorMetrics {
                 "time that workers had nothing to do, on all workers",
             )?,
         };
-        registry.register(Box::new(metrics.busy.clone()))?;
+        registry.put(Box::new(metrics.busy.clone()))?;
         for counter in [&metrics.activations, &metrics.records_in, &metrics.records_out] {
-            registry.register(Box::new(counter.clone()))?;
+            registry.put(Box::new(counter.clone()))?;
         }
-        registry.register(Box::new(metrics.queued.clone()))?;
-        registry.register(Box::new(metrics.parked.clone()))?;
+        registry.put(Box::new(metrics.queued.clone()))?;
+        registry.put(Box::new(metrics.parked.clone()))?;
         Ok(metrics)
     }
 

@@ -1,6 +1,8 @@
 //! What rerankers count, by their name in the configuration.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
+
+use crate::metrics::Shelf;
 
 /// Bounds of the histogram of requests, in seconds.
 const SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -45,10 +47,10 @@ impl RerankMetrics {
     ///
     /// # Errors
     /// A registry that has them already.
-    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        registry.register(Box::new(self.requests.clone()))?;
-        registry.register(Box::new(self.seconds.clone()))?;
-        registry.register(Box::new(self.open.clone()))?;
-        registry.register(Box::new(self.fallbacks.clone()))
+    pub fn register(&self, registry: &dyn Shelf) -> Result<(), prometheus::Error> {
+        registry.put(Box::new(self.requests.clone()))?;
+        registry.put(Box::new(self.seconds.clone()))?;
+        registry.put(Box::new(self.open.clone()))?;
+        registry.put(Box::new(self.fallbacks.clone()))
     }
 }

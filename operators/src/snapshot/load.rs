@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::SnapshotError;
-use super::manifest::{FileEntry, Identity, Manifest, SNAPSHOTS, SegmentEntry};
+use super::manifest::{FORMAT, FileEntry, Identity, Manifest, SNAPSHOTS, SegmentEntry};
 use super::store::{Store, checksum};
 use crate::index::Time;
 use crate::index::segment::{GONE, SegmentSpec, Version, table};
@@ -87,11 +87,25 @@ pub fn fits(store: &Store, identity: &Identity) -> Result<(), SnapshotError> {
     for id in list(store)?.into_iter().rev() {
         match manifest(store, &id) {
             Ok(manifest) => return same(&manifest, identity),
-            Err(error @ SnapshotError::Store { .. }) => return Err(error),
+            Err(error) if may_be_whole(&error) => return Err(error),
             Err(_) => {}
         }
     }
     Ok(())
+}
+
+/// Whether a snapshot that cannot be used here may be used elsewhere, or later.
+fn may_be_whole(error: &SnapshotError) -> bool {
+    match error {
+        SnapshotError::Unfit { .. } | SnapshotError::Store { .. } => true,
+        // Of a later version of this program.
+        SnapshotError::Format { format, .. } => *format > FORMAT,
+        SnapshotError::Owned(_)
+        | SnapshotError::Taken { .. }
+        | SnapshotError::Broken { .. }
+        | SnapshotError::Table { .. }
+        | SnapshotError::Shard { .. } => false,
+    }
 }
 
 fn same(manifest: &Manifest, identity: &Identity) -> Result<(), SnapshotError> {
@@ -117,8 +131,8 @@ pub fn newest(
     for id in list(store)?.into_iter().rev() {
         match load(store, &id, spec, identity) {
             Ok(loaded) => return Ok(Some(loaded)),
-            // The snapshot may be whole: to begin without it must be somebody's wish.
-            Err(error @ (SnapshotError::Unfit { .. } | SnapshotError::Store { .. })) => return Err(error),
+            // To begin without it must be somebody's wish.
+            Err(error) if may_be_whole(&error) => return Err(error),
             Err(error) => skipped(Skipped { id, error }),
         }
     }

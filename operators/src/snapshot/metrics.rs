@@ -1,9 +1,10 @@
 //! What is counted of snapshots.
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, Result};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Result};
 
 use super::Manifest;
 use crate::clock;
+use crate::metrics::Shelf;
 
 /// Bounds of the time that a snapshot takes, in seconds.
 const SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
@@ -58,17 +59,17 @@ impl SnapshotMetrics {
     ///
     /// # Errors
     /// A registry that has them already.
-    pub fn register(&self, registry: &Registry) -> Result<()> {
+    pub fn register(&self, registry: &dyn Shelf) -> Result<()> {
         for counter in [&self.written, &self.failed] {
-            registry.register(Box::new(counter.clone()))?;
+            registry.put(Box::new(counter.clone()))?;
         }
         for gauge in [&self.documents, &self.bytes, &self.restored_documents] {
-            registry.register(Box::new(gauge.clone()))?;
+            registry.put(Box::new(gauge.clone()))?;
         }
         for gauge in [&self.last, &self.restore_seconds] {
-            registry.register(Box::new(gauge.clone()))?;
+            registry.put(Box::new(gauge.clone()))?;
         }
-        registry.register(Box::new(self.seconds.clone()))
+        registry.put(Box::new(self.seconds.clone()))
     }
 
     /// A cut took so long; its manifest, if it was written.

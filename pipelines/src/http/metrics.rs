@@ -1,14 +1,15 @@
 //! What the server counts.
 
 use axum::http::{Method, StatusCode};
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, Result};
+use freshet_operators::metrics::Shelf;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Result};
 
 /// Bounds of the histogram of requests, in seconds.
 const SECONDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0, 60.0];
 
 /// Counters of one server: atomics, shared by clones.
 #[derive(Clone, Debug)]
-pub(super) struct HttpMetrics {
+pub(crate) struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     /// Requests that are being served.
@@ -19,7 +20,7 @@ pub(super) struct HttpMetrics {
 
 impl HttpMetrics {
     /// New counters, shown in the registry.
-    pub(super) fn register(registry: &Registry) -> Result<Self> {
+    pub(crate) fn register(registry: &dyn Shelf) -> Result<Self> {
         let requests = Opts::new("freshet_http_requests_total", "requests answered");
         let seconds = HistogramOpts::new("freshet_http_request_seconds", "time from a request to its answer")
             .buckets(SECONDS.to_vec());
@@ -29,10 +30,10 @@ impl HttpMetrics {
             in_flight: IntGauge::new("freshet_http_requests_in_flight", "requests being served")?,
             connections: IntGauge::new("freshet_http_connections", "open connections")?,
         };
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.seconds.clone()))?;
-        registry.register(Box::new(metrics.in_flight.clone()))?;
-        registry.register(Box::new(metrics.connections.clone()))?;
+        registry.put(Box::new(metrics.requests.clone()))?;
+        registry.put(Box::new(metrics.seconds.clone()))?;
+        registry.put(Box::new(metrics.in_flight.clone()))?;
+        registry.put(Box::new(metrics.connections.clone()))?;
         Ok(metrics)
     }
 

@@ -41,7 +41,7 @@ use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use self::metrics::HttpMetrics;
+pub(crate) use self::metrics::HttpMetrics;
 use self::pipe::Pipe;
 use crate::collections::{Collection, Collections};
 use crate::setup::Setup;

@@ -42,6 +42,7 @@ use self::sink::FilesSink;
 use self::source::FilesSource;
 use self::transactions::FilesWriter;
 use super::{ConnectError, Connector, Progress, Share, Sink, Source, TransactionWriter, Wake, lock};
+use crate::metrics::Shelf;
 
 /// The record that a line of a topic in a file is, without its `\n`; none if it is blank.
 pub fn record_of_line(line: &[u8]) -> Option<freshet_schemas::Record> {
@@ -206,7 +207,7 @@ impl Connector for Files {
         Ok(Box::new(FilesSink::start(self.directory.clone(), wake)?))
     }
 
-    fn register(&self, _registry: &prometheus::Registry) -> prometheus::Result<()> {
+    fn register(&self, _registry: &dyn Shelf) -> prometheus::Result<()> {
         Ok(())
     }
 }

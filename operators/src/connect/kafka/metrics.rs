@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{Offset, Partition};
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+
+use crate::metrics::Shelf;
 
 /// Counters of one connector: atomics, shared by clones.
 #[derive(Clone, Debug)]
@@ -37,11 +39,11 @@ impl KafkaMetrics {
     ///
     /// # Errors
     /// When they are shown there already.
-    pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.skipped.clone()))?;
+    pub fn register(&self, registry: &dyn Shelf) -> prometheus::Result<()> {
+        registry.put(Box::new(self.skipped.clone()))?;
         [&self.next, &self.ends, &self.lag]
             .into_iter()
-            .try_for_each(|gauge| registry.register(Box::new(gauge.clone())))
+            .try_for_each(|gauge| registry.put(Box::new(gauge.clone())))
     }
 
     /// Offsets of a topic that were skipped so far.

@@ -52,6 +52,7 @@ use self::source::{KafkaSource, Reading, Which};
 use self::transactions::KafkaWriter;
 use self::watch::Watch;
 use super::{ConnectError, Connector, Progress, Share, Sink, Source, TransactionWriter, Wake};
+use crate::metrics::Shelf;
 
 /// Time that brokers have to answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -293,7 +294,7 @@ impl Connector for Kafka {
         Ok(Box::new(KafkaSink::start(&self.clients, wake)?))
     }
 
-    fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+    fn register(&self, registry: &dyn Shelf) -> prometheus::Result<()> {
         self.metrics.register(registry)
     }
 }

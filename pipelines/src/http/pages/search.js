@@ -140,6 +140,7 @@ function clear() {
   at("message").replaceChildren();
   at("moved").hidden = true;
   at("as-of").textContent = "";
+  times(null);
 }
 
 function fail(title, text) {
@@ -147,6 +148,24 @@ function fail(title, text) {
   at("summary").textContent = "";
   const box = make("div", { class: "error", role: "alert" }, make("strong", {}, title), make("p", {}, text));
   at("message").append(box);
+}
+
+const STAGES = { admit: "waiting", embed: "embedding", search: "searching", rerank: "reranking", fetch: "fetching" };
+
+/** Where the time went: a bar per stage, as wide as its share. */
+function times(seconds) {
+  const place = at("stages");
+  place.replaceChildren();
+  place.hidden = !seconds;
+  if (!seconds) return;
+  const all = Object.values(seconds).reduce((sum, part) => sum + part, 0) || 1;
+  for (const [stage, part] of Object.entries(seconds)) {
+    if (part === 0) continue;
+    const text = `${STAGES[stage] || stage} ${(part * 1000).toFixed(part < 0.01 ? 1 : 0)} ms`;
+    const bar = make("li", { class: `stage ${stage}`, title: text }, make("span", {}, text));
+    bar.style.flexGrow = Math.max(part / all, 0.01);
+    place.append(bar);
+  }
 }
 
 function show(answer, question, began) {
@@ -158,6 +177,7 @@ function show(answer, question, began) {
   const count = answer.points.length;
   at("summary").textContent = `${count === 1 ? "1 hit" : `${count} hits`} in ${took} (${way} ms with the way here)`;
   at("as-of").textContent = reflects(answer);
+  times(answer.stage_seconds);
   for (const { stage, reason } of answer.degraded || []) at("as-of").append(` Without ${stage}: ${reason}.`);
   if (count === 0) {
     blank("Nothing found", filters.length ? "No document passes all filters. Remove one of them." : "No document has anything to do with this question.");

@@ -1,0 +1,136 @@
+//! Snapshots of every format that there was: read, or refused by name.
+//!
+//! `UPDATE_FIXTURES=1` writes the fixture of the present format anew.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use freshet_operators::snapshot::FORMAT;
+use serde_json::{Value, json};
+
+use crate::place::text;
+
+const CONFIG: &str = r#"
+[pipeline]
+name = "format"
+shards = 2
+[connector]
+kind = "files"
+directory = "topics"
+[documents]
+text = ["text"]
+chunk_tokens = 8
+chunk_overlap = 1
+[payload]
+stars = "integer"
+[vectors.bm25]
+kind = "sparse"
+model = "bm25"
+[vectors.colbert]
+kind = "multi"
+model = "hashing-8"
+[vectors.dense]
+kind = "dense"
+model = "hashing-8"
+[plans.default]
+prefetch = [{ using = "bm25", limit = 6 }, { using = "colbert", limit = 6 }, { using = "dense", limit = 6 }]
+query = { fusion = "dbsf" }
+[snapshots]
+store = "file://snapshots"
+"#;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/snapshots")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn freshet(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_freshet"));
+    let output = command.args(arguments).current_dir(folder).env("NO_COLOR", "1").output().unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// What the newest snapshot of a folder answers, without what depends on the clock.
+fn answer(folder: &Path) -> Value {
+    let names = std::fs::read_dir(folder.join("snapshots/snapshots")).unwrap();
+    let newest = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).max().unwrap();
+    let (code, out, told) = freshet(folder, &["query", "--at", &newest, "--json", "refund of an invoice"]);
+    assert_eq!(code, Some(0), "{told}");
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    json!({"points": answer["points"], "as_of": answer["as_of"]})
+}
+
+/// A snapshot of documents that were added, changed and removed, in two runs.
+fn write(fixture: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("topics")).unwrap();
+    std::fs::write(folder.path().join("freshet.toml"), CONFIG).unwrap();
+    let mut topic = String::new();
+    for (run, words) in ["refund harbour invoice", "token refund tide"].iter().enumerate() {
+        for n in 0..12 {
+            let words: Vec<&str> = words.split(' ').cycle().skip(n).take(2 + n).collect();
+            let id = format!("d{}", n * (run + 1));
+            topic.push_str(&format!("{}\n", json!({"id": id, "text": words.join(" "), "stars": n % 5})));
+        }
+        topic.push_str(&format!("{}\n", json!({"key": format!("d{run}"), "value": null})));
+        std::fs::write(folder.path().join("topics/documents.jsonl"), &topic).unwrap();
+        std::fs::write(folder.path().join("topics/queries.jsonl"), "").unwrap();
+        let (code, _, told) = freshet(folder.path(), &["run", "--until-caught-up"]);
+        assert_eq!(code, Some(0), "{told}");
+    }
+    let expected = answer(folder.path());
+    drop(std::fs::remove_dir_all(fixture));
+    copy(&folder.path().join("snapshots"), &fixture.join("snapshots"));
+    std::fs::write(fixture.join("freshet.toml"), CONFIG).unwrap();
+    std::fs::write(fixture.join("answer.json"), format!("{expected:#}\n")).unwrap();
+}
+
+#[test]
+fn snapshots_of_every_format_are_read() {
+    let present = fixtures().join(format!("format-{FORMAT}"));
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        write(&present);
+    }
+    assert!(present.is_dir(), "format {FORMAT} has no fixture: run this test with UPDATE_FIXTURES=1");
+    for entry in std::fs::read_dir(fixtures()).unwrap() {
+        let fixture = entry.unwrap().path();
+        let folder = tempfile::tempdir().unwrap();
+        copy(&fixture, folder.path());
+        let (code, out, told) = freshet(folder.path(), &["snapshots", "verify"]);
+        assert_eq!(code, Some(0), "{}: {out} {told}", fixture.display());
+        let expected: Value =
+            serde_json::from_str(&std::fs::read_to_string(fixture.join("answer.json")).unwrap()).unwrap();
+        assert_eq!(answer(folder.path()), expected, "{}", fixture.display());
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_later_format_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join(format!("format-{FORMAT}")), folder.path());
+    let mut later = 0;
+    for entry in std::fs::read_dir(folder.path().join("snapshots/snapshots")).unwrap() {
+        let manifest = entry.unwrap().path().join("manifest.json");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let mut value: Value = serde_json::from_str(&text).unwrap();
+        value["format"] = json!(FORMAT + 1);
+        std::fs::write(&manifest, value.to_string()).unwrap();
+        later += 1;
+    }
+    assert!(later > 0);
+    let (code, _, told) = freshet(folder.path(), &["run", "--until-caught-up"]);
+    assert_eq!(code, Some(1), "it begins from nothing only when asked: {told}");
+    assert!(told.contains(&format!("format {}", FORMAT + 1)), "{told}");
+}
