@@ -199,6 +199,7 @@ impl Default for Http {
             listen: HTTP_LISTEN.to_owned(),
             api_key: None,
             read_only_api_key: None,
+            tls: None,
             cors_origins: Vec::new(),
             body_bytes_max: count(16 << 20),
             requests_max: count(256),

@@ -1,6 +1,7 @@
 //! `[http]`: the server beside the pipeline.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Secret;
@@ -15,6 +16,8 @@ pub struct Http {
     pub api_key: Option<Secret>,
     /// `read_only_api_key`: whoever has it may ask, but not write. Only beside `api_key`.
     pub read_only_api_key: Option<Secret>,
+    /// `tls`: `{ certificate, key }`, files in PEM; connections are private then. Default none.
+    pub tls: Option<Tls>,
     /// `cors_origins`: sites whose pages may call the server from a browser; `*` is any. Default none.
     pub cors_origins: Vec<String>,
     /// `body_bytes_max`: largest body of a request. Default 16 MiB.
@@ -30,6 +33,15 @@ pub struct Http {
     pub idle_timeout: Duration,
 }
 
+/// `http.tls`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `certificate`: that of the server, with those that vouch for it behind it.
+    pub certificate: PathBuf,
+    /// `key`: the private one.
+    pub key: PathBuf,
+}
+
 /// Most requests and connections: more are slips of the keyboard.
 const COUNT_MAX: usize = 1 << 20;
 
@@ -39,6 +51,7 @@ pub(crate) fn http(mut section: Section<'_>) -> Http {
         listen: section.string("listen").unwrap_or(base.listen),
         api_key: section.string("api_key").map(Secret::from),
         read_only_api_key: section.string("read_only_api_key").map(Secret::from),
+        tls: tls(&mut section),
         cors_origins: section.strings("cors_origins").unwrap_or(base.cors_origins),
         body_bytes_max: section.size("body_bytes_max").unwrap_or(base.body_bytes_max),
         requests_max: section.count("requests_max", COUNT_MAX).unwrap_or(base.requests_max),
@@ -64,6 +77,24 @@ pub(crate) fn http(mut section: Section<'_>) -> Http {
     }
     section.finish();
     http
+}
+
+fn tls(section: &mut Section<'_>) -> Option<Tls> {
+    if !section.has("tls") {
+        return None;
+    }
+    let mut tls = section.section("tls");
+    let files = [tls.string("certificate"), tls.string("key")].map(|path| path.map(PathBuf::from));
+    for (name, path) in ["certificate", "key"].into_iter().zip(&files) {
+        if path.is_none() && !tls.was_given(name) {
+            tls.report(name, "missing: a file in PEM");
+        }
+    }
+    tls.finish();
+    match files {
+        [Some(certificate), Some(key)] => Some(Tls { certificate, key }),
+        _ => None,
+    }
 }
 
 fn is_address(listen: &str) -> bool {

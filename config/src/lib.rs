@@ -32,7 +32,7 @@ use std::time::Duration;
 use freshet_schemas::{Node, QueryLimits, VectorKind};
 
 pub use collections::Collections;
-pub use http::Http;
+pub use http::{Http, Tls};
 pub use plans::{DEFAULT_PLAN, default_plan};
 pub use problems::{ConfigErrors, Problem};
 pub use rerankers::{Endpoint, Reranker, RerankerKind, Secret};

@@ -182,3 +182,80 @@ fn topics_of_kafka_are_created_filled_and_listed() {
     let ends = listed[0]["end_offsets"].as_object().unwrap();
     assert!(ends.values().all(|end| end.as_i64() > Some(0)), "keys are spread: {ends:?}");
 }
+
+#[test]
+fn connections_are_private_where_there_is_a_certificate() {
+    let place = Place::new("interval = \"1h\"");
+    place.append("documents", &json!({"id": "a", "text": "refund"}));
+    let folder = place.folder.path();
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-keyout",
+            "server.key",
+            "-out",
+            "server.pem",
+        ])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = std::fs::read_to_string(place.config()).unwrap();
+    let http = |key: &str| {
+        let files = format!("certificate = \"{0}/server.pem\", key = \"{0}/{key}\"", folder.display());
+        std::fs::write(
+            place.config(),
+            format!("{config}\n[http]\nlisten = \"127.0.0.1:{port}\"\ntls = {{ {files} }}\n"),
+        )
+        .unwrap();
+    };
+    for (key, part) in [("server.pem", "http.tls.key"), ("none.key", "none.key")] {
+        http(key);
+        let refused = place.done(&["run", "--until-caught-up"]);
+        let told = text(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && told.contains(part), "{told}");
+    }
+    http("server.key");
+    let run = crate::place::Run::start(&place, "warn");
+    let ask = |scheme: &str| {
+        let address = format!("{scheme}://localhost:{port}/api/query");
+        let options = [
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--retry",
+            "50",
+            "--retry-delay",
+            "1",
+            "--retry-all-errors",
+        ];
+        let tries = if scheme == "https" { &options[..] } else { &options[..3] };
+        let output = Command::new("curl")
+            .args(tries)
+            .arg("--cacert")
+            .arg(folder.join("server.pem"))
+            .args(["--data", r#"{"text": "refund", "plan": "bm25", "consistency": "strong"}"#, &address])
+            .output()
+            .unwrap();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let (answered, out, told) = ask("https");
+    assert!(answered && out.contains("\"id\":\"a\""), "{out} {told}");
+    assert!(!ask("http").0, "nothing is said in the open");
+    run.finish();
+}

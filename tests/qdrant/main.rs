@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use freshet_tests::drive;
+use freshet_tests::http::{Response, request};
 
 /// Longest wait for something that comes soon; only a failing test waits this long.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -29,12 +30,17 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path, connector: &str) -> Self {
+        Self::with_keys(folder, connector, "")
+    }
+
+    /// `keys`: more lines of `[http]`.
+    fn with_keys(folder: &Path, connector: &str, keys: &str) -> Self {
         let (before, rest) = drive::CONFIG.split_once("[connector]").unwrap();
         let after = &rest[rest.find('[').unwrap()..];
         let store = folder.join("snapshots");
         let text = format!(
             "{before}[connector]\n{connector}\n{after}\n[snapshots]\nstore = \"file://{}\"\n\
-             [http]\nlisten = \"127.0.0.1:0\"\n[collections]\nenabled = true\n",
+             [http]\nlisten = \"127.0.0.1:0\"\n{keys}[collections]\nenabled = true\n",
             store.display()
         );
         let config = folder.join("freshet.toml");
@@ -69,8 +75,13 @@ impl Server {
     }
 
     fn wait_until_ready(&self) {
+        drive::until(|| self.request("GET", "/readyz", None, b"").status == 200);
+    }
+
+    fn request(&self, method: &str, path: &str, key: Option<&str>, body: &[u8]) -> Response {
         let address = self.url.strip_prefix("http://").unwrap().parse().unwrap();
-        drive::until(|| freshet_tests::http::request(address, "GET", "/readyz", &[], b"").status == 200);
+        let headers: Vec<(&str, &str)> = key.iter().map(|key| ("api-key", *key)).collect();
+        request(address, method, path, &headers, body)
     }
 
     /// Runs a script to its end.
@@ -151,4 +162,35 @@ fn collections_live_in_kafka() {
         &format!("kind = \"kafka\"\nbootstrap_servers = \"{servers}\"\ncreate_topics = true"),
         folder.path(),
     );
+}
+
+#[test]
+fn keys_say_who_may_read_and_who_may_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = "api_key = \"all\"\nread_only_api_key = \"some\"\n";
+    let server = Server::with_keys(folder.path(), &files(folder.path()), keys);
+    let made = br#"{"vectors": {"size": 2, "distance": "Dot"}}"#;
+    let query = br#"{"query": [1, 0]}"#;
+    let points = br#"{"points": [{"id": 1, "vector": [1, 2]}]}"#;
+    for (method, path, key, body, status) in [
+        ("GET", "/collections", None, &b""[..], 401),
+        ("GET", "/collections", Some("none"), b"", 401),
+        ("PUT", "/collections/c", Some("some"), made, 403),
+        ("PUT", "/collections/c", Some("all"), made, 200),
+        ("PUT", "/collections/c/points?wait=true", Some("some"), points, 403),
+        ("PUT", "/collections/c/points?wait=true", Some("all"), points, 200),
+        ("POST", "/collections/c/points/query", Some("some"), query, 200),
+        ("POST", "/collections/c/points/scroll", Some("some"), b"{}", 200),
+        ("POST", "/collections/c/points/delete", Some("some"), br#"{"points": [1]}"#, 403),
+        ("DELETE", "/collections/c", Some("some"), b"", 403),
+        ("GET", "/collections/c/exists", Some("some"), b"", 200),
+        ("POST", "/collections/c/points/query", Some("some"), b"{", 400),
+    ] {
+        let answer = server.request(method, path, key, body);
+        assert_eq!(answer.status, status, "{method} {path} {key:?}: {}", answer.body);
+        let told = &answer.json()["status"];
+        assert_eq!(told == "ok", status == 200, "{}", answer.body);
+        assert_eq!(told["error"].is_string(), status != 200, "{}", answer.body);
+    }
+    server.finish();
 }

@@ -169,6 +169,8 @@ def ask_hybrid(client):
         "hybrid", query=models.Document(text="berth", model=MODEL), using="dense", query_filter=even
     )
     assert set(ids(filtered)) == {2, 4}, filtered
+    refused(404, "99", lambda: client.query_points("hybrid", query=99, using="dense"))
+    refused(400, "modifier idf", lambda: client.query_points("hybrid", query=1, using="bm25"))
     refused(400, "is not known", lambda: client.query_points(
         "hybrid", query=models.Document(text="berth", model="no/such-model"), using="dense"))
 

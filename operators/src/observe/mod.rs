@@ -164,7 +164,7 @@ mod tests {
             };
             let sent = 100 * workers as u64;
             for (name, taken, given) in
-                [("Map", sent, sent), ("Exchange", sent, sent), ("InspectBatch", sent, sent)]
+                [("FlatMap", sent, sent), ("Exchange", sent, sent), ("InspectBatch", sent, sent)]
             {
                 let operator = named(name);
                 assert_eq!(

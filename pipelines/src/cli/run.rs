@@ -58,7 +58,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         .map(|http| Server::with_collections(http, &setup, &connector, &control, collections.clone()));
     let http = http.transpose().map_err(|error| Failure::Run(with_causes(&error)))?;
     if let Some(server) = &http {
-        eprintln!("listening on http://{}", server.address());
+        let scheme =
+            if setup.config.http.as_ref().is_some_and(|http| http.tls.is_some()) { "https" } else { "http" };
+        eprintln!("listening on {scheme}://{}", server.address());
     }
     stop_on_signal(&control, collections.clone())?;
     cut_on_signal(&control)?;

@@ -21,9 +21,11 @@ mod query;
 pub(crate) mod refusal;
 mod search;
 mod serve;
+mod tls;
 pub(crate) mod writer;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +65,16 @@ pub enum HttpError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// A certificate or key that cannot be used.
+    #[error("{key}: \"{}\" {problem}", path.display())]
+    Tls {
+        /// Key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The system gives no threads.
     #[error("cannot start the threads of the HTTP server")]
@@ -128,6 +140,7 @@ impl Server {
         collections: Option<Arc<Collections>>,
     ) -> Result<Self, HttpError> {
         let failed = |source| HttpError::Listen { listen: http.listen.clone(), source };
+        let acceptor = tls::acceptor(http)?;
         let listener = TcpListener::bind(&http.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -167,7 +180,7 @@ impl Server {
             let _in_runtime = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
-        let serving = Some(runtime.spawn(serve::serve(listener, router, app, ended)));
+        let serving = Some(runtime.spawn(serve::serve((listener, acceptor), router, app, ended)));
         tracing::info!(%address, "listening");
         Ok(Self { address, end, serving, runtime: Some(runtime) })
     }

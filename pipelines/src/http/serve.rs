@@ -7,10 +7,12 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use super::App;
 use super::guard::Counted;
@@ -25,7 +27,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until `ended` says so, then lets requests under way be answered.
 pub(super) async fn serve(
-    listener: TcpListener,
+    (listener, acceptor): (TcpListener, Option<TlsAcceptor>),
     router: Router,
     app: Arc<App>,
     mut ended: watch::Receiver<bool>,
@@ -50,24 +52,42 @@ pub(super) async fn serve(
             tracing::debug!(%error, "connection without TCP_NODELAY");
         }
         let counted = Counted::one(&app.metrics.connections);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(app.http.idle_timeout)
-            .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(Patient::new(stream, app.http.idle_timeout)), service);
-        let connection = graceful.watch(connection);
+        let patience = app.http.idle_timeout;
+        let stream = Patient::new(stream, patience);
+        let (router, watcher, acceptor) = (router.clone(), graceful.watcher(), acceptor.clone());
         tokio::spawn(async move {
             let _held = (permit, counted);
-            if let Err(error) = connection.await {
-                // Clients that go away or take too long are no news.
-                tracing::debug!(%error, "connection ended");
+            match acceptor {
+                None => talk(stream, router, patience, watcher).await,
+                Some(acceptor) => match tokio::time::timeout(patience, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => talk(stream, router, patience, watcher).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "connection without TLS"),
+                    Err(_) => tracing::debug!("a client took too long to agree on TLS"),
+                },
             }
         });
     }
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were cut off at the end");
+    }
+}
+
+/// Answers the requests of a connection.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    patience: Duration,
+    watcher: Watcher,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = watcher.watch(connection).await {
+        // Clients that go away or take too long are no news.
+        tracing::debug!(%error, "connection ended");
     }
 }
 

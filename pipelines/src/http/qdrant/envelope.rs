@@ -54,10 +54,11 @@ impl Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let message = refusal.told();
-        if refusal.status == StatusCode::BAD_REQUEST {
-            return Self::wrong(message);
+        match refusal.status {
+            StatusCode::BAD_REQUEST => Self::wrong(message),
+            StatusCode::NOT_FOUND => Self::not_found(message),
+            status => Self::new(status, message),
         }
-        Self::new(refusal.status, message)
     }
 }
 

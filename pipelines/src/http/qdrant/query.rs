@@ -4,7 +4,7 @@
 //! id of a point and never a text; texts are embedded here; scores of Euclidean fields are distances in Qdrant, and
 //! ascend; hits carry nothing unless asked.
 
-use freshet_config::Distance;
+use freshet_config::{Distance, Modifier};
 use freshet_operators::embed::Priority;
 use freshet_schemas::VectorKind;
 use serde_json::{Map, Value, json};
@@ -208,6 +208,9 @@ impl<'c> Translator<'c> {
         };
         let field = vectors::field(&self.collection.schema, name)?;
         node.insert("using".to_owned(), field.name.as_str().into());
+        if ["recommend", "discover", "context"].iter().any(|form| has(form)) {
+            check_modifier(field)?;
+        }
         let euclid = field.kind == VectorKind::Dense && field.distance == Distance::Euclid;
         let translated = if has("nearest") {
             self.distances = euclid;
@@ -236,6 +239,7 @@ impl<'c> Translator<'c> {
     /// A vector, the id of a point, or a text.
     fn example(&mut self, field: &'c Field, value: &Value, at: &str) -> Result<Value, Problem> {
         if let Value::Number(_) | Value::String(_) = value {
+            check_modifier(field)?;
             return Ok(json!({"id": ids::to_text(value, &self.collection.layout)?}));
         }
         if let (Layout::Plain, Some(text)) = (&self.collection.layout, Text::of(value))
@@ -289,6 +293,18 @@ impl<'c> Translator<'c> {
         }
         Ok(Value::Object(translated))
     }
+}
+
+/// What is searched by what lies in the shards has no part of the statistics.
+fn check_modifier(field: &Field) -> Result<(), Problem> {
+    if field.modifier == Modifier::Idf {
+        let message = format!(
+            "vector \"{}\" has the modifier idf: search it with vectors or texts, not by ids",
+            field.shown
+        );
+        return Err(Problem::wrong(message));
+    }
+    Ok(())
 }
 
 fn params(value: &Value) -> Result<Value, Problem> {
