@@ -47,6 +47,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     // Librdkafka's default of 10 s would be noticed after every restart of a broker.
     ("reconnect.backoff.max.ms", "2000"),
     ("log.connection.close", "false"),
+    // A client that has come to know only brokers that are gone asks the configured ones again; librdkafka waits 300 s.
+    ("metadata.recovery.rebootstrap.trigger.ms", "10000"),
 ];
 
 /// Defaults of readers. Memory: 8 MiB queued and as much in a response, and what the inbox holds.
