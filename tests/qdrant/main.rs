@@ -194,3 +194,17 @@ fn keys_say_who_may_read_and_who_may_write() {
     }
     server.finish();
 }
+
+/// `cargo test --release --locked -p freshet --test qdrant -- --ignored figures --nocapture`
+#[test]
+#[ignore = "measures; takes a minute of a quiet machine"]
+fn figures_beside_the_clients_local_mode() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let topics = folder.path().join("topics");
+    std::fs::create_dir_all(&topics).unwrap();
+    let server =
+        Server::start(folder.path(), &format!("kind = \"files\"\ndirectory = \"{}\"", topics.display()));
+    server.script(&python, "figures.py", &[]);
+    server.finish();
+}
