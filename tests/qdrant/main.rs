@@ -1,6 +1,8 @@
 //! Qdrant's own Python client against `freshet run`: `FRESHET_QDRANT` names a Python that has it.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
 
+mod malformed;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
