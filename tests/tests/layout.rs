@@ -55,7 +55,9 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         let Some(at) = words.iter().position(|word| *word == "fn") else { continue };
         let qualifiers = ["pub", "const", "async", "unsafe", "extern", "\"C\""];
         let qualified = |word: &&str| qualifiers.contains(word) || word.starts_with("pub(");
-        if !words[..at].iter().all(qualified) || bare.ends_with(';') {
+        // Names that a macro makes are of functions as long as its calls.
+        let made = words.get(at + 1).is_some_and(|name| name.starts_with('$'));
+        if made || !words[..at].iter().all(qualified) || bare.ends_with(';') {
             continue;
         }
         let end = format!("{}}}", &line[..line.len() - bare.len()]);
