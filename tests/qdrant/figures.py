@@ -44,7 +44,7 @@ def main():
     random = numpy.random.default_rng(7)
     centres = random.normal(size=(500, SIZE)) / SIZE**0.5
     rows, queries = vectors(random, POINTS, centres), vectors(random, QUERIES, centres).tolist()
-    local, far = QdrantClient(":memory:"), QdrantClient(url=sys.argv[1])
+    local, far = QdrantClient(":memory:"), QdrantClient(url=sys.argv[1], timeout=120)
     began = time.perf_counter()
     fill(far, rows)
     print(f"{POINTS} points of {SIZE} written and searchable in {time.perf_counter() - began:.1f} s")

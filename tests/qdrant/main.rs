@@ -45,6 +45,10 @@ impl Server {
              [http]\nlisten = \"127.0.0.1:0\"\n{keys}[collections]\nenabled = true\n",
             store.display()
         );
+        Self::spawn(folder, &text)
+    }
+
+    fn spawn(folder: &Path, text: &str) -> Self {
         let config = folder.join("freshet.toml");
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_freshet"))
@@ -205,8 +209,12 @@ fn figures_beside_the_clients_local_mode() {
     let folder = tempfile::tempdir().unwrap();
     let topics = folder.path().join("topics");
     std::fs::create_dir_all(&topics).unwrap();
-    let server =
-        Server::start(folder.path(), &format!("kind = \"files\"\ndirectory = \"{}\"", topics.display()));
+    let text = format!(
+        "[connector]\nkind = \"files\"\ndirectory = \"{}\"\n[vectors.bm25]\nkind = \"sparse\"\nmodel = \"bm25\"\n\
+         [plans.default]\nusing = \"bm25\"\n[http]\nlisten = \"127.0.0.1:0\"\n[collections]\nenabled = true\n",
+        topics.display()
+    );
+    let server = Server::spawn(folder.path(), &text);
     server.script(&python, "figures.py", &[]);
     server.finish();
 }
