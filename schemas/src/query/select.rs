@@ -27,7 +27,7 @@ enum Step {
 }
 
 impl PayloadPaths {
-    /// The paths that are written so. Texts that are no paths select nothing; see [`is_selector`].
+    /// The paths that are written so. Texts that are no paths select nothing.
     pub fn of(paths: &[String]) -> Self {
         let mut tree = Self::default();
         paths.iter().filter_map(|path| steps(path)).for_each(|steps| tree.add(&steps));
