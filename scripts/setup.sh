@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings in what `cargo build` cannot: everything lands in vendor/, and a part that is already there is left alone.
 #
-#   scripts/setup.sh [tools|runtime|model|tiny|kafka|duckdb|qdrant|s3|fastembed]...
+#   scripts/setup.sh [tools|runtime|model|tiny|clients|kafka|duckdb|qdrant|s3|fastembed]...
 #   default: tools runtime model
 #
 #   tools    compilers and libraries for FAISS and librdkafka            (apt; asks sudo when something is missing)
@@ -9,6 +9,7 @@
 #   model    all-MiniLM-L6-v2 as an int8 ONNX file                       → $FRESHET_MODELS or vendor/models/
 #            FRESHET_FP32=1 adds model_fp32.onnx beside it
 #   tiny     small models of every kind with what they must give, for tests and examples
+#   clients  curl and openssl, with which tests and the tutorial ask the server   (apt)
 #   kafka    Java and the jars of one Apache Kafka broker, for tests     → vendor/kafka/lib/
 #   duckdb   a Python with DuckDB, for tests that read snapshots         → vendor/duckdb/
 #   qdrant   a Python with Qdrant's client, for tests of its protocol   → vendor/qdrant/
@@ -129,6 +130,11 @@ tools() {
     apt_packages "builds FAISS and librdkafka, fetches the runtime and the model" \
         build-essential cmake pkg-config libopenblas-dev libssl-dev python3-pip python3-venv unzip
     say "tools: ready"
+}
+
+clients() {
+    apt_packages "ask the HTTP server in tests, and make a certificate for it" curl openssl
+    say "clients: ready"
 }
 
 runtime() {
@@ -314,8 +320,8 @@ s3() {
 [ $# -gt 0 ] || set -- tools runtime model
 for part; do
     case $part in
-        tools | runtime | model | tiny | kafka | duckdb | qdrant | s3 | fastembed) ;;
-        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, kafka, duckdb, qdrant, s3 and fastembed" ;;
+        tools | runtime | model | tiny | clients | kafka | duckdb | qdrant | s3 | fastembed) ;;
+        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, clients, kafka, duckdb, qdrant, s3 and fastembed" ;;
     esac
 done
 for part; do

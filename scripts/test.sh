@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-parts=(tools runtime model tiny duckdb qdrant s3)
+parts=(tools runtime model tiny clients duckdb qdrant s3)
 [ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || parts+=(kafka)
 # The full-precision export, too: parity with the reference vectors is tested on it.
 FRESHET_FP32=1 scripts/setup.sh "${parts[@]}"
