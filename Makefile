@@ -3,7 +3,7 @@
 .PHONY: help setup build demo test crash-test bench lint dist clean
 
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## brings in compilers, ONNX Runtime and the model; at once when they are there
 	@scripts/setup.sh tools runtime model
