@@ -270,52 +270,31 @@ kafka() {
     say "kafka: ready, $to/lib"
 }
 
-fastembed() {
-    if [ "$(cat vendor/fastembed/packages 2>/dev/null)" != "fastembed==$FASTEMBED_VERSION" ]; then
-        rm -rf vendor/fastembed
-        slow "making vendor/fastembed" python3 -m venv vendor/fastembed
-        slow "installing fastembed $FASTEMBED_VERSION" vendor/fastembed/bin/python -m pip install \
-            --disable-pip-version-check --progress-bar off --only-binary=:all: \
-            "fastembed==$FASTEMBED_VERSION" "onnxruntime==$ORT_VERSION"
-        echo "fastembed==$FASTEMBED_VERSION" >vendor/fastembed/packages
+# A Python of its own with some packages, and nothing that they ask for beside them unless OPTION is empty:
+#   python_with FOLDER NAME OPTION PACKAGE…
+python_with() {
+    folder=vendor/$1 name=$2 option=$3
+    shift 3
+    if [ "$(cat "$folder/packages" 2>/dev/null)" != "$*" ]; then
+        rm -rf "$folder"
+        slow "making $folder" python3 -m venv "$folder"
+        # shellcheck disable=SC2086  # nothing, or one word
+        slow "installing $name" "$folder/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+            --only-binary=:all: $option "$@"
+        echo "$*" >"$folder/packages"
     fi
-    say "fastembed: ready, vendor/fastembed/bin/python ($FASTEMBED_VERSION)"
+    say "$name: ready, $folder/bin/python"
 }
 
-duckdb() {
-    if [ "$(cat vendor/duckdb/packages 2>/dev/null)" != "duckdb==$DUCKDB_VERSION" ]; then
-        rm -rf vendor/duckdb
-        slow "making vendor/duckdb" python3 -m venv vendor/duckdb
-        slow "installing duckdb $DUCKDB_VERSION" vendor/duckdb/bin/python -m pip install \
-            --disable-pip-version-check --progress-bar off --only-binary=:all: --no-deps "duckdb==$DUCKDB_VERSION"
-        echo "duckdb==$DUCKDB_VERSION" >vendor/duckdb/packages
-    fi
-    say "duckdb: ready, vendor/duckdb/bin/python ($DUCKDB_VERSION)"
-}
+fastembed() { python_with fastembed "fastembed $FASTEMBED_VERSION" "" "fastembed==$FASTEMBED_VERSION" "onnxruntime==$ORT_VERSION"; }
 
-qdrant() {
-    if [ "$(cat vendor/qdrant/packages 2>/dev/null)" != "$QDRANT_PACKAGES" ]; then
-        rm -rf vendor/qdrant
-        slow "making vendor/qdrant" python3 -m venv vendor/qdrant
-        # shellcheck disable=SC2086  # a list of words
-        slow "installing Qdrant's client" vendor/qdrant/bin/python -m pip install --disable-pip-version-check \
-            --progress-bar off --only-binary=:all: --no-deps $QDRANT_PACKAGES
-        echo "$QDRANT_PACKAGES" >vendor/qdrant/packages
-    fi
-    say "qdrant: ready, vendor/qdrant/bin/python"
-}
+duckdb() { python_with duckdb "duckdb $DUCKDB_VERSION" --no-deps "duckdb==$DUCKDB_VERSION"; }
 
-s3() {
-    if [ "$(cat vendor/s3/packages 2>/dev/null)" != "$S3_PACKAGES" ]; then
-        rm -rf vendor/s3
-        slow "making vendor/s3" python3 -m venv vendor/s3
-        # shellcheck disable=SC2086  # a list of words
-        slow "installing moto" vendor/s3/bin/python -m pip install --disable-pip-version-check \
-            --progress-bar off --only-binary=:all: --no-deps $S3_PACKAGES
-        echo "$S3_PACKAGES" >vendor/s3/packages
-    fi
-    say "s3: ready, vendor/s3/bin/python"
-}
+# shellcheck disable=SC2086  # a list of words
+qdrant() { python_with qdrant "Qdrant's client" --no-deps $QDRANT_PACKAGES; }
+
+# shellcheck disable=SC2086  # a list of words
+s3() { python_with s3 moto --no-deps $S3_PACKAGES; }
 
 [ $# -gt 0 ] || set -- tools runtime model
 for part; do
