@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
+use crate::causes::with_causes;
 use crate::snapshot::Outcome;
 
 /// Where a run stands; phases only go forward.
@@ -61,15 +62,8 @@ impl Control {
 
     /// Ends the run because the world outside failed; the first failure is kept.
     pub fn fail(&self, error: &dyn std::error::Error) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
-            cause = inner.source();
-        }
         if let Ok(mut failure) = self.failure.lock() {
-            failure.get_or_insert(text);
+            failure.get_or_insert_with(|| with_causes(error));
         }
         self.stop();
     }

@@ -6,6 +6,7 @@
 //! beside it, which never import timely and are tested alone.
 
 pub mod admit;
+pub mod causes;
 pub mod clock;
 pub mod connect;
 pub mod consume;

@@ -1,7 +1,6 @@
 //! The pipelines of Freshet: the dataflow from topic to topic, and what the command line does with it.
 
 pub mod ask;
-pub mod causes;
 pub mod collections;
 pub mod dataflow;
 mod delivery;

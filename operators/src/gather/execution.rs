@@ -343,9 +343,15 @@ impl Execution {
             hits.sort_unstable_by(by_rank);
             in_order(hits)
         };
-        let stage = self.plan().stages[number].clone();
+        let work = &self.plan().stages[number].work;
+        if matches!(work, Work::Group { .. }) {
+            return self.grouped(place);
+        }
+        let arrived = if matches!(work, Work::Formula(_)) { self.formula_scores(place) } else { arrived };
+        // Not through `plan`: what was listed is taken out of `beside` while the stage is borrowed.
+        let stage = &self.query.admitted.planned.plan.stages[number];
         let mut list: Vec<Ranked> = match &stage.work {
-            Work::Search { .. } | Work::Rescore { .. } | Work::Examples { .. } => {
+            Work::Search { .. } | Work::Rescore { .. } | Work::Examples { .. } | Work::Formula(_) => {
                 let mut hits = arrived;
                 hits.retain(|hit| !stage.leaves_out(&hit.id));
                 ranked(hits)
@@ -355,16 +361,14 @@ impl Execution {
             Work::List { listing, each_value, .. } => {
                 self.beside.listed(place, listing, stage.limit, *each_value)
             }
-            Work::Formula(_) => ranked(self.formula_scores(place)),
-            Work::Group { .. } => return self.grouped(place),
-            Work::Count { .. } => Vec::new(),
+            Work::Group { .. } | Work::Count { .. } => Vec::new(),
             Work::Fuse(fusion) => {
                 let legs: Vec<Vec<Hit>> = stage.from.iter().map(|&from| self.hits(from)).collect();
                 fuse::fuse(fusion, &legs).into_iter().map(Ranked::from).collect()
             }
             Work::Diversify { field, diversity } => {
                 let spec = &self.corpus.fields[usize::from(*field)].spec;
-                let hits = diverse::choose(spec, self.before(&stage), &vectors, *diversity, stage.limit);
+                let hits = diverse::choose(spec, self.before(stage), &vectors, *diversity, stage.limit);
                 hits.into_iter().map(plain).collect()
             }
         };

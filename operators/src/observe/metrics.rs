@@ -1,10 +1,11 @@
 //! What operators have done, as metrics.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, Result};
 
-use super::{DataflowSummary, OperatorSummary};
+use super::{DataflowSummary, OperatorSummary, lock};
 use crate::metrics::Shelf;
 
 /// Counters per name of an operator; operators of one name are summed up.
@@ -16,6 +17,8 @@ pub struct OperatorMetrics {
     records_out: IntCounterVec,
     queued: IntGaugeVec,
     parked: prometheus::Counter,
+    /// Held while counters are raised: two at once would raise them twice.
+    showing: Arc<Mutex<()>>,
 }
 
 impl OperatorMetrics {
@@ -54,6 +57,7 @@ impl OperatorMetrics {
                 "freshet_workers_parked_seconds_total",
                 "time that workers had nothing to do, on all workers",
             )?,
+            showing: Arc::default(),
         };
         registry.put(Box::new(metrics.busy.clone()))?;
         for counter in [&metrics.activations, &metrics.records_in, &metrics.records_out] {
@@ -66,6 +70,7 @@ impl OperatorMetrics {
 
     /// Takes what operators have done since the run began.
     pub fn show(&self, summary: &DataflowSummary) {
+        let _showing = lock(&self.showing);
         let mut by_name: BTreeMap<&str, OperatorSummary> = BTreeMap::new();
         for operator in summary.operators.values() {
             let sum = by_name.entry(&operator.name).or_default();

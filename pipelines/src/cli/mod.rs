@@ -18,8 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use freshet::causes::with_causes;
 use freshet_config::Config;
+use freshet_operators::causes::with_causes;
 use serde_json::json;
 
 /// Streaming hybrid search: documents and queries flow in from topics, ranked answers flow out.

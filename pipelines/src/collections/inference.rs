@@ -14,8 +14,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Field;
-use crate::causes::with_causes;
 use crate::setup::Setup;
+use freshet_operators::causes::with_causes;
 
 /// Most models that requests may have loaded.
 const MODELS_MAX: usize = 8;

@@ -16,11 +16,11 @@ use prometheus::Registry;
 use tokio::sync::RwLock;
 
 use super::{CollectionError, Schema};
-use crate::causes::with_causes;
 use crate::http::pipe::Pipe;
 use crate::run::{self, Progress, RunError, Until};
 use crate::setup::Setup;
 use crate::status::Phase;
+use freshet_operators::causes::with_causes;
 
 /// Field of a collection's records that holds the payload; the id is their key.
 pub(crate) const PAYLOAD_FIELD: &str = "payload";

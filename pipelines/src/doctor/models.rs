@@ -8,8 +8,8 @@ use freshet_config::{Config, Embedding};
 use freshet_operators::embed::{self, EmbedError, EmbedJob, EmbeddingService, Head, Priority, Wants};
 
 use super::Finding;
-use crate::causes::with_causes;
 use crate::setup::BM25;
+use freshet_operators::causes::with_causes;
 
 /// Texts that a model is tried with.
 const TEXTS: usize = 32;

@@ -9,7 +9,7 @@ use freshet_operators::connect::{self, ConnectError};
 use freshet_operators::snapshot::Store;
 
 use super::{Finding, size};
-use crate::causes::with_causes;
+use freshet_operators::causes::with_causes;
 
 /// Free bytes below which a disk is soon full.
 const DISK_MIN: u64 = 2 << 30;

@@ -93,7 +93,6 @@ pub struct Outcome {
 
 /// A row that is not written yet, or out of turn.
 struct Open {
-    token: u64,
     place: Place,
     settled: bool,
 }
@@ -122,8 +121,16 @@ impl Loading<'_> {
         }))?;
         let begin = from.unwrap_or_default();
         loaded.done.store(begin.done, Ordering::Relaxed);
-        let mut writing =
-            Writing { loading: self, path, loaded, sink, wakes, open: VecDeque::new(), next: 0, mark: begin };
+        let mut writing = Writing {
+            loading: self,
+            path,
+            loaded,
+            sink,
+            wakes,
+            open: VecDeque::new(),
+            first: 0,
+            mark: begin,
+        };
         let whole = writing.run(rows, tell)?;
         if let Some(marks) = &self.marks {
             if whole { marks.remove(path, self.topic) } else { marks.put(path, self.topic, writing.mark) }
@@ -138,10 +145,10 @@ struct Writing<'a> {
     loaded: &'a Loaded,
     sink: Box<dyn Sink>,
     wakes: Receiver<()>,
-    /// Rows from the first that is not settled on, in their order.
+    /// Rows from the first that is not settled on, in their order: tokens are numbers of rows, each one more than the last.
     open: VecDeque<Open>,
-    /// Token of the next row.
-    next: u64,
+    /// Token of the first of them.
+    first: u64,
     /// Behind the last row before which all are settled.
     mark: Place,
 }
@@ -162,7 +169,7 @@ impl Writing<'_> {
                 Ok(record) => self.send(place, record, tell),
                 Err(problem) => {
                     self.refuse(place.row, &problem, tell);
-                    self.open.push_back(Open { token: u64::MAX, place, settled: true });
+                    self.open.push_back(Open { place, settled: true });
                 }
             }
             self.settle(tell);
@@ -203,26 +210,25 @@ impl Writing<'_> {
 
     /// Hands a row over, waiting for room.
     fn send(&mut self, place: Place, mut record: Record, tell: &mut dyn FnMut(u64, &str)) {
-        let token = self.next;
-        self.next += 1;
+        // Stays the same while rows before it are settled.
+        let token = self.first + self.open.len() as u64;
         while let Err(back) = self.sink.send(self.loading.topic, record, token) {
             if self.stopped() {
                 // Not written: the mark stays before it.
-                self.open.push_back(Open { token, place, settled: false });
+                self.open.push_back(Open { place, settled: false });
                 return;
             }
             record = back;
             self.wait();
             self.settle(tell);
         }
-        self.open.push_back(Open { token, place, settled: false });
+        self.open.push_back(Open { place, settled: false });
     }
 
     fn settle(&mut self, tell: &mut dyn FnMut(u64, &str)) {
         for (token, fate) in self.sink.settled() {
-            // Tokens ascend, but for rows that were refused at once, which are settled.
-            let found = self.open.iter().position(|open| open.token == token);
-            let Some(row) = found.map(|at| &mut self.open[at]) else { continue };
+            let at = usize::try_from(token.wrapping_sub(self.first)).unwrap_or(usize::MAX);
+            let Some(row) = self.open.get_mut(at) else { continue };
             row.settled = true;
             let number = row.place.row;
             match fate {
@@ -233,6 +239,7 @@ impl Writing<'_> {
         while let Some(first) = self.open.front().filter(|open| open.settled) {
             self.mark = first.place;
             self.open.pop_front();
+            self.first += 1;
         }
         self.loaded.done.store(self.mark.done, Ordering::Relaxed);
     }

@@ -81,7 +81,7 @@ impl From<CollectionError> for Problem {
             CollectionError::Connect(_)
             | CollectionError::Log(_)
             | CollectionError::Metrics(_)
-            | CollectionError::Run(_) => Self::internal(crate::causes::with_causes(&error)),
+            | CollectionError::Run(_) => Self::internal(freshet_operators::causes::with_causes(&error)),
         }
     }
 }
