@@ -1,5 +1,7 @@
 //! Data that is the same on every machine.
 
+use freshet_schemas::SparseVector;
+
 /// splitmix64.
 pub(crate) struct Random(u64);
 
@@ -28,6 +30,12 @@ impl Random {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// A number below `end`, the small ones more often: Zipf's law, by inversion of its integral.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank")]
+    pub(crate) fn zipf(&mut self, end: usize) -> usize {
+        ((end as f64).powf(self.unit()) - 1.0) as usize
+    }
+
     /// A number of the standard normal distribution (Box and Muller 1958).
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
@@ -50,4 +58,23 @@ pub(crate) fn clustered(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
     let topics: Vec<Vec<f32>> = (0..1000).map(|topic| around(&subjects[topic % 40], 1.0)).collect();
     let mut choice = Random::new(seed ^ 0xC1);
     (0..count).map(|_| around(&topics[choice.below(topics.len())], 0.9)).collect()
+}
+
+/// Terms with how often each is there.
+pub(crate) fn counted(mut terms: Vec<u64>) -> SparseVector {
+    terms.sort_unstable();
+    let mut vector = SparseVector::default();
+    for group in terms.chunk_by(|a, b| a == b) {
+        vector.indices.push(group[0]);
+        vector.values.push(group.len() as f32);
+    }
+    vector
+}
+
+/// The number of a word: FNV-1a, then mixed.
+pub(crate) fn term(word: &str) -> u64 {
+    let hash = word
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    Random::new(hash).bits()
 }

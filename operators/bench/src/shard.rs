@@ -12,7 +12,7 @@ use freshet_operators::index::{
 };
 use freshet_schemas::{Params, SparseVector, VectorKind};
 
-use crate::data::{Random, clustered};
+use crate::data::{Random, clustered, counted};
 use crate::report::{Report, Row, per_second};
 
 const DIM: usize = 384;
@@ -81,18 +81,9 @@ pub(crate) fn dense(vector: &[f32]) -> FieldPut {
     FieldPut::Rows(vec![RowPut::New(RowVector::Dense(vector.to_vec()))])
 }
 
-/// 30 terms of a vocabulary of 200,000, the frequent ones first (Zipf's law, by inversion of its integral).
+/// 30 terms of a vocabulary of 200,000.
 fn terms(random: &mut Random) -> SparseVector {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank")]
-    let rank = |random: &mut Random| (200_000f64.powf(random.unit()) - 1.0) as u64;
-    let mut ranks: Vec<u64> = (0..30).map(|_| rank(random)).collect();
-    ranks.sort_unstable();
-    let mut vector = SparseVector::default();
-    for group in ranks.chunk_by(|a, b| a == b) {
-        vector.indices.push(group[0]);
-        vector.values.push(group.len() as f32);
-    }
-    vector
+    counted((0..30).map(|_| random.zipf(200_000) as u64).collect())
 }
 
 /// Documents of two fields arrive in ticks while segments are built; each tick's last document is asked for at once.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use freshet_operators::index::segment::{Marks, NewVersion, Segment, SegmentSpec, Source, table};
 use freshet_operators::index::{Chunk, FieldSpec, Metric, RowVector, Scoring, TokenCoding, TokenMatrix};
-use freshet_schemas::{SparseVector, VectorKind};
+use freshet_schemas::VectorKind;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::data::{Random, clustered};
+use crate::data::{Random, clustered, counted, term};
 use crate::report::{Report, Row, against};
 
 const DIM: usize = 384;
@@ -42,16 +42,10 @@ fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
     }
 }
 
-fn vector(field: &FieldSpec, dense: &[f32], random: &mut Random) -> RowVector {
+fn vector(field: &FieldSpec, dense: &[f32], words: &[String], random: &mut Random) -> RowVector {
     match field.kind {
         VectorKind::Dense => RowVector::Dense(dense.to_vec()),
-        VectorKind::Sparse => {
-            let mut terms: Vec<u64> = (0..60).map(|_| random.bits() >> 44).collect();
-            terms.sort_unstable();
-            terms.dedup();
-            let values = terms.iter().map(|_| 1.0 + random.below(3) as f32).collect();
-            RowVector::Sparse(SparseVector { indices: terms, values })
-        }
+        VectorKind::Sparse => RowVector::Sparse(counted(words.iter().map(|word| term(word)).collect())),
         VectorKind::Multi => {
             let code = |random: &mut Random| (random.normal() * 40.0).clamp(-127.0, 127.0).round() as i8;
             RowVector::Multi(TokenMatrix {
@@ -69,14 +63,14 @@ fn segment(spec: &SegmentSpec, count: usize) -> (Segment, usize) {
     let mut head = Segment::head(spec).expect("a head");
     let mut bytes = 0;
     for (number, dense) in dense.iter().enumerate() {
-        let words: Vec<String> = (0..80).map(|_| format!("word{}", random.below(20_000))).collect();
+        let words: Vec<String> = (0..80).map(|_| format!("word{}", random.zipf(200_000))).collect();
         let version = NewVersion {
             id: format!("document-{number:07}"),
             origin: (0, number as i64),
             payload: format!("{{\"number\":{number},\"city\":\"city{}\"}}", random.below(200)),
             digest: random.bits().to_le_bytes().to_vec(),
             chunks: vec![Chunk { start: 0, text: words.join(" ") }],
-            fields: spec.fields.iter().map(|field| vec![vector(field, dense, &mut random)]).collect(),
+            fields: spec.fields.iter().map(|field| vec![vector(field, dense, &words, &mut random)]).collect(),
         };
         bytes += version.bytes();
         head.push(&version, 1_700_000_000_000 + number as u64).expect("a version");

@@ -15,7 +15,7 @@ use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{Index, IndexWriter, Searcher, TantivyDocument, Term};
 
-use crate::data::Random;
+use crate::data::{Random, counted, term};
 use crate::report::{Report, Row, against, per_second};
 
 const K1: f32 = 1.2;
@@ -55,34 +55,14 @@ pub(crate) fn descriptions() -> Vec<Vec<String>> {
     described.map(words).filter(|words| !words.is_empty()).collect()
 }
 
-/// Texts of 30 words whose frequencies follow Zipf's law.
+/// Texts of 30 words of a vocabulary of 200,000.
 fn zipf(count: usize) -> Vec<Vec<String>> {
-    const WORDS: usize = 200_000;
-    let mut sums: Vec<f64> = Vec::with_capacity(WORDS);
-    (1..=WORDS).for_each(|rank| sums.push(sums.last().unwrap_or(&0.0) + 1.0 / rank as f64));
-    let total = sums[WORDS - 1];
     let mut random = Random::new(21);
-    let mut word = || format!("w{}", sums.partition_point(|&sum| sum < random.unit() * total));
-    (0..count).map(|_| (0..30).map(|_| word()).collect()).collect()
-}
-
-/// FNV-1a, then mixed.
-fn hash(word: &str) -> u64 {
-    let hash = word
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
-    Random::new(hash).bits()
+    (0..count).map(|_| (0..30).map(|_| format!("w{}", random.zipf(200_000))).collect()).collect()
 }
 
 fn vector(words: &[String]) -> SparseVector {
-    let mut terms: Vec<u64> = words.iter().map(|word| hash(word)).collect();
-    terms.sort_unstable();
-    let mut vector = SparseVector::default();
-    for group in terms.chunk_by(|a, b| a == b) {
-        vector.indices.push(group[0]);
-        vector.values.push(group.len() as f32);
-    }
-    vector
+    counted(words.iter().map(|word| term(word)).collect())
 }
 
 fn spec() -> FieldSpec {
@@ -185,7 +165,7 @@ fn queries(texts: &[Vec<String>], field: Field) -> Vec<Asked> {
         }
         let weight = |term: u64| bm25_weight(1.0, texts.len() as i64, frequencies[&term], K1);
         let mut terms: Vec<(u64, f64)> =
-            chosen.iter().map(|word| hash(word)).map(|term| (term, weight(term))).collect();
+            chosen.iter().map(|word| term(word)).map(|term| (term, weight(term))).collect();
         terms.sort_unstable_by_key(|(term, _)| *term);
         let clause = |word: &&String| -> (Occur, Box<dyn Query>) {
             let term = Term::from_field_text(field, word);

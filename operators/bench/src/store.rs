@@ -52,7 +52,7 @@ fn config(more: &str) -> Config {
 }
 
 fn document(number: usize, random: &mut Random) -> Record {
-    let words: Vec<String> = (0..60).map(|_| format!("word{}", random.below(30_000))).collect();
+    let words: Vec<String> = (0..60).map(|_| format!("word{}", random.zipf(200_000))).collect();
     let value = serde_json::json!({
         "id": format!("document-{number:07}"), "text": words.join(" "), "city": random.below(200),
     });
