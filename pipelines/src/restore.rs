@@ -108,16 +108,16 @@ fn begin(
     // A run that cannot go on here leaves the store to whom it belongs.
     snapshot::fits(&store, setup.identity())?;
     let claim = Claim::take(&store, &setup.config.pipeline.name)?;
-    let (restored, unchanged) = load(setup, &store, ends)?;
+    let (restored, written) = load(setup, &store, ends)?;
     let retention = Retention { keep: keep.get(), keep_for: *keep_for };
     let (spec, identity) = (Arc::clone(setup.segments()), setup.identity().clone());
-    let writer = Writer::new(Arc::new(store), spec, identity, retention, claim, unchanged);
+    let writer = Writer::new(Arc::new(store), spec, identity, retention, claim, written);
     let snapshots = Snapshots::start(writer, workers, *interval, *answers, setup.snapshot_metrics.clone());
     let snapshots = snapshots.map_err(|error| RunError::Failed(format!("cannot start a thread: {error}")))?;
     Ok((restored, Some(snapshots)))
 }
 
-/// Reads the snapshot that is wanted, and which of its segments are as their tables are.
+/// Reads the snapshot that is wanted; its segments, too, as the store has them.
 fn load(
     setup: &Setup,
     store: &Store,
@@ -136,7 +136,7 @@ fn load(
     };
     match loaded {
         None => Ok((Restored::default(), Vec::new())),
-        Some(Loaded { manifest, unchanged, shards }) => {
+        Some(Loaded { manifest, shards }) => {
             // Ticks to come are later, whatever the clock says.
             setup.clock.used(manifest.tick + 1);
             let seconds = begun.elapsed().as_secs_f64();
@@ -148,7 +148,7 @@ fn load(
                 "snapshot loaded"
             );
             let parts = Mutex::new(shards);
-            Ok((Restored { tick: manifest.tick, offsets: manifest.offsets, parts }, unchanged))
+            Ok((Restored { tick: manifest.tick, offsets: manifest.offsets, parts }, manifest.segments))
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Reads snapshots: the newest whole one, what each is made of.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use arrow::array::{Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array};
 use bytes::Bytes;
@@ -13,15 +17,13 @@ use super::SnapshotError;
 use super::manifest::{FORMAT, FileEntry, Identity, Manifest, SNAPSHOTS, SegmentEntry};
 use super::store::{Store, checksum};
 use crate::index::Time;
-use crate::index::segment::{GONE, SegmentSpec, Version, table};
+use crate::index::segment::{Segment, SegmentSpec, Version, table};
 use crate::index::shard::RestoredPart;
 
 /// A snapshot in memory.
 pub struct Loaded {
     /// Its manifest.
     pub manifest: Manifest,
-    /// Segments that are as their tables are: the next snapshot need not write them again.
-    pub unchanged: Vec<SegmentEntry>,
     /// Parts by shard.
     pub shards: BTreeMap<u32, Vec<RestoredPart>>,
 }
@@ -152,28 +154,10 @@ pub fn load(
     let manifest = manifest(store, id)?;
     same(&manifest, identity)?;
     let mut removed = removed(store, &manifest.removed)?;
+    let parts = parts(store, &manifest.segments, spec)?;
     let mut shards: BTreeMap<u32, Vec<RestoredPart>> = BTreeMap::new();
-    let mut unchanged = Vec::new();
-    for entry in &manifest.segments {
+    for (entry, segment) in manifest.segments.iter().zip(parts) {
         let path = &entry.table.path;
-        let broken = |what: String| SnapshotError::Broken { path: path.clone(), what };
-        let mut indexes = Vec::with_capacity(entry.indexes.len());
-        for index in &entry.indexes {
-            indexes.push((index.field, read(store, &index.file)?));
-        }
-        let mut parts = Parts::of(store, &entry.table)?;
-        let table = table::read(&mut parts, spec, indexes);
-        let table = match (parts.failure.take(), table) {
-            (Some(error), _) => return Err(error),
-            (None, Err(source)) => return Err(SnapshotError::Table { path: path.clone(), source }),
-            (None, Ok(table)) => table,
-        };
-        parts.check()?;
-        let (segment, numbers) = (table.restored.segment, table.restored.numbers);
-        if segment.versions().len() != entry.versions {
-            let found = segment.versions().len();
-            return Err(broken(format!("has {found} versions, its manifest says {}", entry.versions)));
-        }
         let mut gone: Vec<Version> = removed.remove(path).unwrap_or_default();
         if gone.len() != entry.removed || gone.iter().any(|&version| version as usize >= entry.versions) {
             let what = format!(
@@ -181,21 +165,68 @@ pub fn load(
                 gone.len(),
                 entry.removed
             );
-            return Err(broken(what));
-        }
-        // What was a head has been sealed, and its versions have other numbers now.
-        if let Some(numbers) = numbers {
-            gone.iter_mut().for_each(|version| *version = numbers[*version as usize]);
-            gone.retain(|&version| version != GONE);
-        } else {
-            unchanged.push(entry.clone());
+            return Err(SnapshotError::Broken { path: path.clone(), what });
         }
         gone.sort_unstable();
         gone.dedup();
         let part = RestoredPart { number: entry.number, segment, removed: gone };
         shards.entry(entry.shard).or_default().push(part);
     }
-    Ok(Loaded { manifest, unchanged, shards })
+    Ok(Loaded { manifest, shards })
+}
+
+/// Reads segments, as many at once as there are cores: what that takes beside the segments is a row group each. If several
+/// cannot be read, the first of them is the error.
+fn parts(store: &Store, entries: &[SegmentEntry], spec: &SegmentSpec) -> Result<Vec<Segment>, SnapshotError> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(entries.len());
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let work = || {
+        let mut read = Vec::new();
+        // Numbers are handed out in order: whoever comes before one that fails is read to its end.
+        while !failed.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(entry) = entries.get(number) else { break };
+            let part = part(store, entry, spec);
+            failed.fetch_or(part.is_err(), Ordering::Relaxed);
+            read.push((number, part));
+        }
+        read
+    };
+    let mut read = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut read = work();
+        for other in others {
+            read.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        read
+    });
+    read.sort_by_key(|(number, _)| *number);
+    read.into_iter().map(|(_, part)| part).collect()
+}
+
+/// Reads a segment.
+fn part(store: &Store, entry: &SegmentEntry, spec: &SegmentSpec) -> Result<Segment, SnapshotError> {
+    let path = &entry.table.path;
+    let mut indexes = Vec::with_capacity(entry.indexes.len());
+    for index in &entry.indexes {
+        indexes.push((index.field, read(store, &index.file)?));
+    }
+    let mut parts = Parts::of(store, &entry.table)?;
+    let table = table::read(&mut parts, spec, indexes);
+    let segment = match (parts.failure.take(), table) {
+        (Some(error), _) => return Err(error),
+        (None, Err(source)) => return Err(SnapshotError::Table { path: path.clone(), source }),
+        (None, Ok(table)) => table.segment,
+    };
+    parts.check()?;
+    match segment.versions().len() {
+        found if found == entry.versions => Ok(segment),
+        found => {
+            let what = format!("has {found} versions, its manifest says {}", entry.versions);
+            Err(SnapshotError::Broken { path: path.clone(), what })
+        }
+    }
 }
 
 /// Reads a file, and checks that it is what was written.

@@ -6,10 +6,13 @@ use freshet_schemas::{Offset, Partition};
 use serde::{Deserialize, Serialize};
 
 use super::SnapshotError;
+use super::store::checksum;
 use crate::index::Time;
 
-/// Version of the format.
-pub const FORMAT: u32 = 2;
+/// Version of the format that is written.
+pub const FORMAT: u32 = 3;
+/// The oldest one that is read: it has no checksum of its own.
+pub(super) const FORMAT_OLDEST: u32 = 2;
 
 /// What a snapshot and a configuration must agree on: key of the configuration → value, models by their digests.
 pub type Identity = BTreeMap<String, String>;
@@ -82,6 +85,9 @@ pub struct Manifest {
     pub segments: Vec<SegmentEntry>,
     /// Document versions in the segments that are not visible, as Parquet.
     pub removed: FileEntry,
+    /// XXH3, 128 bits, of the manifest as it is written without this line; `None` in format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
 }
 
 impl Manifest {
@@ -100,10 +106,23 @@ impl Manifest {
             .chain(std::iter::once(&self.removed))
     }
 
+    /// The bytes of its file, with the checksum that they have.
+    pub fn write(&mut self) -> serde_json::Result<Vec<u8>> {
+        self.checksum = Some(self.sum()?);
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// What its checksum must be.
+    fn sum(&self) -> serde_json::Result<String> {
+        serde_json::to_vec_pretty(&Self { checksum: None, ..self.clone() }).map(|text| checksum(&text))
+    }
+
     /// Reads a manifest.
     ///
     /// # Errors
-    /// Bytes that are none, or one of another format.
+    /// Bytes that are none or not those that were written, or one of another format.
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, SnapshotError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -112,10 +131,21 @@ impl Manifest {
         let broken = |what: String| SnapshotError::Broken { path: path.to_owned(), what };
         let json = |error: serde_json::Error| broken(format!("is not a manifest: {error}"));
         let Versioned { format } = serde_json::from_slice(bytes).map_err(json)?;
-        if format != FORMAT {
+        if !(FORMAT_OLDEST..=FORMAT).contains(&format) {
             return Err(SnapshotError::Format { path: path.to_owned(), format });
         }
-        serde_json::from_slice(bytes).map_err(json)
+        let manifest: Self = serde_json::from_slice(bytes).map_err(json)?;
+        match &manifest.checksum {
+            None if format == FORMAT_OLDEST => Ok(manifest),
+            None => Err(broken("has no checksum".into())),
+            Some(_) if format == FORMAT_OLDEST => {
+                Err(broken(format!("has a checksum, format {format} has none")))
+            }
+            Some(said) => match manifest.sum().map_err(json)? {
+                found if found == *said => Ok(manifest),
+                found => Err(broken(format!("has checksum {found}, and says {said}"))),
+            },
+        }
     }
 
     /// Which keys differ from what is configured: key, value here, value there.
@@ -157,4 +187,57 @@ pub fn view(store: &str, manifest: &Manifest) -> String {
         tables.join(",\n  "),
         quoted(&manifest.removed.path),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Manifest {
+        let file = |path: &str| FileEntry { path: path.into(), bytes: 7, checksum: "0f".into() };
+        Manifest {
+            format: FORMAT,
+            id: name(1_700_000_000_000),
+            tick: 1_700_000_000_000,
+            written_by: "freshet".into(),
+            pipeline: "tickets".into(),
+            run: "a1".into(),
+            identity: BTreeMap::from([("shards".into(), "4".into())]),
+            offsets: BTreeMap::from([(0, 12), (1, 30)]),
+            documents: 3,
+            segments: Vec::new(),
+            removed: file("removed.parquet"),
+            checksum: None,
+        }
+    }
+
+    #[test]
+    fn no_turned_byte_goes_unnoticed() {
+        let mut manifest = some();
+        let bytes = manifest.write().unwrap();
+        assert_eq!(Manifest::parse("m", &bytes).unwrap(), manifest);
+        for place in 0..bytes.len() {
+            for turn in [0x01, 0x20, 0x80] {
+                let mut bytes = bytes.clone();
+                bytes[place] ^= turn;
+                // White space between the values is not what it says.
+                if let Ok(read) = Manifest::parse("m", &bytes) {
+                    assert_eq!(read, manifest, "byte {place}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_format_before_has_no_checksum() {
+        let older = Manifest { format: FORMAT_OLDEST, ..some() };
+        assert_eq!(Manifest::parse("m", &serde_json::to_vec(&older).unwrap()).unwrap(), older);
+        let wrong = |manifest: &Manifest| {
+            Manifest::parse("m", &serde_json::to_vec(manifest).unwrap()).unwrap_err().to_string()
+        };
+        assert!(wrong(&some()).contains("has no checksum"));
+        let with = Manifest { checksum: Some("00".into()), ..older };
+        assert!(wrong(&with).contains("format 2 has none"));
+        assert!(wrong(&Manifest { format: FORMAT + 1, ..some() }).contains("reads formats 2 to 3"));
+    }
 }

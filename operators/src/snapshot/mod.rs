@@ -68,7 +68,11 @@ pub enum SnapshotError {
         run: String,
     },
     /// A manifest of another version of Freshet.
-    #[error("\"{path}\" has format {format}, this version of Freshet reads format {}", FORMAT)]
+    #[error(
+        "\"{path}\" has format {format}, this version of Freshet reads formats {} to {}",
+        manifest::FORMAT_OLDEST,
+        FORMAT
+    )]
     Format {
         /// Its path in the store.
         path: String,

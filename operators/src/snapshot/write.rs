@@ -58,16 +58,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer. `unchanged` are segments of the store that the shards were restored from.
+    /// A writer. `restored` are segments of the store that the shards were restored from.
     pub fn new(
         store: Arc<Store>,
         spec: Arc<SegmentSpec>,
         identity: Identity,
         retention: Retention,
         claim: Claim,
-        unchanged: Vec<SegmentEntry>,
+        restored: Vec<SegmentEntry>,
     ) -> Self {
-        let written = unchanged.into_iter().map(|entry| ((entry.shard, entry.number), entry)).collect();
+        let written = restored.into_iter().map(|entry| ((entry.shard, entry.number), entry)).collect();
         Self { store, spec, identity, retention, claim, written, cleaning_failed: false }
     }
 
@@ -105,7 +105,7 @@ impl Writer {
         let bytes = removed.table().map_err(|source| SnapshotError::Table { path: path.clone(), source })?;
         let put = self.store.put_new(&path, bytes)?.ok_or_else(|| self.taken(&id))?;
         let removed = entry(path, put);
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             format: FORMAT,
             id: id.clone(),
             tick: cut.tick,
@@ -117,12 +117,12 @@ impl Writer {
             documents,
             segments,
             removed,
+            checksum: None,
         };
-        let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| SnapshotError::Broken {
+        let text = manifest.write().map_err(|error| SnapshotError::Broken {
             path: Manifest::path(&id),
             what: format!("cannot be written as JSON: {error}"),
         })?;
-        text.push(b'\n');
         crash::point("snapshot.manifest");
         // Once more: the segments may have taken long.
         self.claim.check(&self.store)?;

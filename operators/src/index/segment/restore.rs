@@ -1,7 +1,6 @@
 //! Segments that were written and are read back, version by version.
 
-use super::{FieldRows, NewVersion, Segment, SegmentField, SegmentSpec, Source, Version, Versions};
-use super::{Layout, Marks};
+use super::{FieldRows, Layout, NewVersion, Segment, SegmentField, SegmentSpec, Versions};
 use freshet_schemas::VectorKind;
 
 use crate::index::dense::DenseRows;
@@ -17,14 +16,6 @@ pub enum Order {
     Id,
     /// By birth: heads.
     Birth,
-}
-
-/// A segment that was read back.
-pub struct Restored {
-    /// The segment, sealed.
-    pub segment: Segment,
-    /// Per version of a head the number it has now; `None` if all numbers are what they were.
-    pub numbers: Option<Vec<Version>>,
 }
 
 /// A segment being read back. Unlike a head it trusts nobody: whatever is pushed is checked.
@@ -137,20 +128,20 @@ impl Restore {
         Ok(())
     }
 
-    /// The segment, sealed.
+    /// The segment: what was sealed is sealed again, what was a head is one that nothing is added to any more.
     ///
     /// # Errors
     /// A built index with more rows than have come, two versions of a document born at the same time, or the library
     /// below failing.
-    pub fn finish(self) -> Result<Restored, IndexError> {
+    pub fn finish(self) -> Result<Segment, IndexError> {
         match self.order {
-            Order::Id => Ok(Restored { segment: self.in_place()?, numbers: None }),
-            Order::Birth => self.sorted(),
+            Order::Id => self.sealed(),
+            Order::Birth => self.head(),
         }
     }
 
     /// Field by field, so that there is never more than one of them twice.
-    fn in_place(self) -> Result<Segment, IndexError> {
+    fn sealed(self) -> Result<Segment, IndexError> {
         let Self { spec, mut versions, fields: grown, payload, order: _ } = self;
         versions.shrink();
         let picks = |count: usize| (0..count as u32).map(|row| Pick { from: 0, row }).collect::<Vec<_>>();
@@ -172,8 +163,8 @@ impl Restore {
         Ok(Segment { versions, fields, payload, sealed: true })
     }
 
-    fn sorted(self) -> Result<Restored, IndexError> {
-        let Self { spec, versions, fields: grown, payload, order: _ } = self;
+    fn head(self) -> Result<Segment, IndexError> {
+        let Self { spec: _, versions, fields: grown, payload, order: _ } = self;
         let sorted = versions.sorted();
         let key = |version| (versions.id(version), versions.born(version));
         if let Some(twice) = sorted.windows(2).find(|pair| key(pair[0]) >= key(pair[1])) {
@@ -187,11 +178,7 @@ impl Restore {
             };
             fields.push(SegmentField { layout, rows });
         }
-        let head = Segment { versions, fields, payload, sealed: false };
-        // Who has died is for the caller to say, by the old numbers.
-        let marks = Marks::new(head.versions.births(), Vec::new());
-        let sealed = Segment::seal(&spec, &[Source { segment: &head, marks }])?;
-        Ok(Restored { segment: sealed.segment, numbers: sealed.numbers.into_iter().next() })
+        Ok(Segment { versions, fields, payload, sealed: false })
     }
 }
 

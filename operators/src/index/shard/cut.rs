@@ -66,7 +66,7 @@ impl Shard {
             let mut marks = Marks::new(segment.versions().births(), deaths);
             marks.forget(time);
             shard.next_number = shard.next_number.max(number + 1);
-            let mut part = Part::sealed(segment, marks);
+            let mut part = Part::whole(segment, marks);
             part.number = number;
             for version in (0..part.marks.len() as Version).filter(|&version| part.marks.lives(version)) {
                 let id = part.segment.versions().id(version);

@@ -74,8 +74,12 @@ impl Part {
         })
     }
 
-    fn sealed(segment: Segment, marks: Marks) -> Self {
-        let live_rows = segment.fields().iter().map(|field| LiveRows::of(&field.layout, &marks)).collect();
+    /// Of a segment to which nothing is added any more.
+    fn whole(segment: Segment, marks: Marks) -> Self {
+        let live_rows = match segment.is_sealed() {
+            true => segment.fields().iter().map(|field| LiveRows::of(&field.layout, &marks)).collect(),
+            false => Vec::new(),
+        };
         let passed = PassedFilters::default();
         Self { number: 0, segment: Arc::new(segment), marks, live_rows, passed, merging: None }
     }

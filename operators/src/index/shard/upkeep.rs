@@ -18,7 +18,7 @@ pub(super) struct Built {
 
 impl From<Sealed> for Built {
     fn from(Sealed { segment, marks, numbers }: Sealed) -> Self {
-        Self { part: Part::sealed(segment, marks), numbers }
+        Self { part: Part::whole(segment, marks), numbers }
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! segment ─▶ write ─▶ table: id, chunk, start, text, payload, origin, birth, digest │ vectors │ declared payload fields
 //!         └▶ indexes ─▶ bytes of the built FAISS indexes, beside the table
-//! table + bytes ─▶ read ─▶ the segment, sealed: same versions, same numbers, same vectors to the bit
+//! table + bytes ─▶ read ─▶ the segment: same versions, same numbers, same vectors to the bit
 //! ```
 //! A version has as many rows as it has chunks or vectors in its widest field, and at least one. They follow each other,
 //! numbered from 0 by `chunk`; text *n*, the character of the document's text at which it starts, and vector *n* of a field

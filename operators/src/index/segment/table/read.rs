@@ -20,7 +20,7 @@ use serde::de::IgnoredAny;
 use super::schema::{self, Columns};
 use super::source::{self, Source, Window};
 use super::{TableError, guarded};
-use crate::index::segment::{NewVersion, Order, Restore, Restored, Segment, SegmentSpec};
+use crate::index::segment::{NewVersion, Order, Restore, Segment, SegmentSpec};
 use crate::index::{Chunk, FieldSpec, RowVector, Time, TokenMatrix};
 
 /// Most rows decoded at once.
@@ -32,14 +32,15 @@ const KEY_ARROW: &str = "ARROW:schema";
 
 /// A table that was read.
 pub struct Table {
-    /// The segment, and the numbers of its versions if they are new.
-    pub restored: Restored,
+    /// The segment.
+    pub segment: Segment,
     /// What else the metadata says: what `about` was when it was written.
     pub about: Vec<(String, String)>,
 }
 
-/// Reads a table back: a sealed segment of the same versions and vectors, with the same search results. `indexes`: what
-/// `indexes` gave for the segment that was written; dense fields without are built anew.
+/// Reads a table back: a segment of the same versions and vectors, with the same search results. What was sealed is sealed,
+/// what was a head is to be sealed by who has the time. `indexes`: what `indexes` gave for the segment that was written; dense
+/// fields of a sealed segment without are built anew.
 ///
 /// # Errors
 /// Bytes that are torn, or a table or an index of another segment.
@@ -86,7 +87,7 @@ pub fn read<S: Source>(
         }
     }
     rows.close()?;
-    Ok(Table { restored: rows.restore.finish()?, about })
+    Ok(Table { segment: rows.restore.finish()?, about })
 }
 
 /// Checks what the metadata says; the order of versions, and what is not ours.
