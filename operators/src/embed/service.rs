@@ -18,6 +18,10 @@ use super::model::{Backend, Head, Hidden, Runner, Tokens, load};
 use super::queue::{Answered, Item, Portion, Queue, Share};
 use super::{EmbedCounts, EmbedError, EmbedMetrics, Embedding, ModelInfo, Priority, Wants, pool};
 
+/// Documents are sorted by length over so many batches: over one, texts of like length hardly meet, and batches of one or two
+/// short texts take up to a tenth longer. Queries that come meanwhile do not wait for it.
+const PORTION_BATCHES: usize = 16;
+
 /// Takes the results of a job, one per text, in the order of its texts.
 pub type Reply = Box<dyn FnOnce(Vec<Result<Embedding, String>>) + Send>;
 
@@ -192,7 +196,11 @@ impl Shared {
         // About four bytes a token in languages with spaces; only the size of a portion hangs on it.
         let tokens =
             |model: usize, text: &str| (text.len() / 4 + 2).min(self.backends[model].info().max_tokens);
-        let share = Share { threads: self.threads, tokens_max: self.batch_tokens_max, tokens: &tokens };
+        let tokens_max = match priority {
+            Priority::Query => self.batch_tokens_max,
+            Priority::Document => self.batch_tokens_max.saturating_mul(PORTION_BATCHES),
+        };
+        let share = Share { threads: self.threads, tokens_max, tokens: &tokens };
         let portion = state.queue.take(priority, &share);
         self.show_queued(state, priority);
         portion
