@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Clock {
     under: Box<dyn Fn() -> u64 + Send + Sync>,
     highest: AtomicU64,
+    used: AtomicU64,
 }
 
 impl Clock {
@@ -20,7 +21,7 @@ impl Clock {
 
     /// A clock over any other.
     pub fn over(under: impl Fn() -> u64 + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { under: Box::new(under), highest: AtomicU64::new(0) })
+        Arc::new(Self { under: Box::new(under), highest: AtomicU64::new(0), used: AtomicU64::new(0) })
     }
 
     /// Now: at least every time that was ever returned or used.
@@ -32,6 +33,12 @@ impl Clock {
     /// A time before `next` has been used.
     pub fn used(&self, next: u64) {
         self.highest.fetch_max(next, Ordering::SeqCst);
+        self.used.fetch_max(next, Ordering::SeqCst);
+    }
+
+    /// The first time that is later than all that have been used.
+    pub fn unused(&self) -> u64 {
+        self.used.load(Ordering::SeqCst)
     }
 }
 
@@ -53,8 +60,9 @@ mod tests {
         assert_eq!(clock.now(), 100);
         under.store(40, Ordering::SeqCst);
         assert_eq!(clock.now(), 100);
+        assert_eq!(clock.unused(), 0);
         clock.used(105);
-        assert_eq!(clock.now(), 105);
+        assert_eq!((clock.now(), clock.unused()), (105, 105));
         under.store(200, Ordering::SeqCst);
         assert_eq!(clock.now(), 200);
     }

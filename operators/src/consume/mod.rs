@@ -7,7 +7,8 @@
 //!                        └── applied: probe on the indexes, releases the budget
 //! ```
 //! Time rule: every poll that yields records has a tick of its own, closed at once; at most one poll per `tick` unless
-//! a poll came back full. An idle source follows the clock, so that the other workers' ticks can close.
+//! a poll came back full. An idle source follows the ticks that others use, so that these can close; and now and then the
+//! clock, from which shards tell that they are quiet. Nothing else moves while nothing comes: an idle pipeline costs little.
 //! Limit: no poll while the records or bytes of open ticks reach the budget.
 
 mod budget;
@@ -30,6 +31,9 @@ use crate::control::Control;
 use crate::index::Time;
 use crate::message::{Binding, Origin};
 use crate::snapshot::Snapshots;
+
+/// How far an idle source lets the clock run ahead, in milliseconds.
+const IDLE_MS: Time = 500;
 
 /// What the operator needs to read documents.
 pub struct DocumentConsumer {
@@ -104,15 +108,19 @@ pub fn consume_documents<'scope>(
             }
             bindings_out.activate().session(bindings_cap).give_iterator(start.into_iter());
             if now >= next_poll {
-                let tick = (*records_cap.time()).max(consumer.clock.now());
-                records_cap.downgrade(&tick);
-                bindings_cap.downgrade(&tick);
-                cuts_cap.downgrade(&tick);
-                if consumer.cuts.as_ref().is_some_and(|cuts| cuts.begin()) {
+                let cut = consumer.cuts.as_ref().is_some_and(|cuts| cuts.begin());
+                let (records, bindings, full) = consumer.poll();
+                let some = cut || !(records.is_empty() && bindings.is_empty());
+                let tick = consumer.next_tick(*records_cap.time(), some);
+                if *records_cap.time() < tick {
+                    records_cap.downgrade(&tick);
+                    bindings_cap.downgrade(&tick);
+                    cuts_cap.downgrade(&tick);
+                }
+                if cut {
                     cuts_out.activate().session(cuts_cap).give(());
                 }
-                let (records, bindings, full) = consumer.poll(tick);
-                let some = !(records.is_empty() && bindings.is_empty());
+                consumer.budget.take(tick, records.len(), records.iter().map(Record::size_bytes).sum());
                 let origin = |r: &Record| Origin { worker, partition: r.partition, offset: r.offset };
                 records_out
                     .activate()
@@ -134,8 +142,14 @@ pub fn consume_documents<'scope>(
 }
 
 impl DocumentConsumer {
+    /// The tick of what comes now, or of an idle source: not before `at`.
+    fn next_tick(&self, at: Time, some: bool) -> Time {
+        let now = self.clock.now().max(at);
+        if some || now - at >= IDLE_MS { now } else { self.clock.unused().max(at) }
+    }
+
     /// Polls within the budget: records, changed bindings, and whether more is waiting.
-    fn poll(&mut self, tick: Time) -> (Vec<Record>, Vec<Binding>, bool) {
+    fn poll(&mut self) -> (Vec<Record>, Vec<Binding>, bool) {
         let (records_max, bytes_max) = self.budget.room();
         let records_max = records_max.min(self.tick_records_max);
         if records_max == 0 || bytes_max == 0 {
@@ -149,8 +163,6 @@ impl DocumentConsumer {
             }
         };
         let full = polled.records.len() == records_max;
-        let bytes = polled.records.iter().map(Record::size_bytes).sum();
-        self.budget.take(tick, polled.records.len(), bytes);
         let bindings = self.changed(&polled.positions);
         (polled.records, bindings, full)
     }
