@@ -90,7 +90,7 @@ fn read(connector: &dyn Connector, topic: &str) -> Vec<Record> {
 }
 
 /// Reads a topic until it holds so many records: a transaction is committed a moment before readers see it.
-fn read_all(connector: &dyn Connector, topic: &str, count: usize) -> Vec<Record> {
+pub(crate) fn read_all(connector: &dyn Connector, topic: &str, count: usize) -> Vec<Record> {
     let deadline = Instant::now() + LIMIT;
     loop {
         let records = read(connector, topic);

@@ -28,3 +28,5 @@ mod payload_parity;
 mod replay;
 mod snapshots;
 mod stores;
+mod traces;
+mod watching;
