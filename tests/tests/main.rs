@@ -5,6 +5,7 @@ mod answers;
 mod bad_input;
 mod book;
 mod budget;
+mod by_hand;
 mod chunks;
 mod documents;
 mod eval;

@@ -244,7 +244,7 @@ fn queries_over_kafka_are_traced() {
             *topic = format!("{prefix}.{topic}");
         }
     });
-    let connector: Arc<dyn Connector> = connect::open(&connector_config, &prefix).unwrap().into();
+    let connector: Arc<dyn Connector> = connect::open(&connector_config, &prefix).unwrap();
     let site = Site::on(setup, &http(), &connector, Memory::new());
     let topic = |name: &str| format!("{prefix}.{name}");
     write_to(&mut *connector.sink(Arc::new(|| {})).unwrap(), &topic("documents"), vec![document()]);

@@ -247,7 +247,7 @@ fn metrics_of_kafka_move() {
         *topic = format!("{}.{topic}", config.pipeline.name);
     }
     let group = &config.pipeline.name;
-    let connector: Arc<dyn Connector> = connect::open(&kafka(&address, true), group).unwrap().into();
+    let connector: Arc<dyn Connector> = connect::open(&kafka(&address, true), group).unwrap();
     let site = Site::on(Setup::load(config).unwrap(), &http(), &connector, connect::Memory::new());
     let before = Look::at(&site);
     site.documents(&documents(0..DURING));
