@@ -13,7 +13,7 @@ fn record(value: &str) -> Record {
     Record { value: Some(value.as_bytes().to_vec()), ..Record::default() }
 }
 
-/// What becomes of queries: ids with whether they can be run, and dead letters with their offsets.
+/// What becomes of queries: ids, ascending, with whether they can be run, and dead letters with their offsets.
 fn queries(records: Vec<(Origin, Record)>) -> (Vec<(String, bool)>, Vec<(String, Offset)>) {
     let (decoded, letters) = timely::execute_directly(move |worker| {
         worker.dataflow::<Time, _, _>(|scope| {
@@ -41,7 +41,7 @@ fn nothing_is_dropped() {
         (origin(GATEWAY, 4), record("no JSON")),
     ]);
     // A query with an id has an answer, and whoever asks from within the process has one in any case.
-    let expected = [("q", true), ("wrong", false), ("unnamed-0-4", false)];
+    let expected = [("q", true), ("unnamed-0-4", false), ("wrong", false)];
     assert_eq!(decoded, expected.map(|(id, runs)| (id.to_owned(), runs)));
     assert_eq!(letters, [("queries.dlq".to_owned(), 3)]);
 }
