@@ -10,7 +10,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 use crate::plans::default_plan;
 use crate::{
     AutoOffsetReset, Collections, Config, Connector, Delivery, Distance, Documents, Embedding, Http,
-    Indexing, Kafka, Modifier, Pipeline, Quantization, Queries, Snapshots, StoreOptions, Topics, VectorField,
+    Indexing, Kafka, Modifier, Pipeline, Quantization, Queries, Snapshots, StoreOptions, Telemetry, Topics,
+    VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.
@@ -62,6 +63,7 @@ impl Default for Pipeline {
             tick_records_max: count(64),
             in_flight_records_max: count(512),
             in_flight_bytes_max: count(16 << 20),
+            observe: true,
         }
     }
 }
@@ -216,6 +218,17 @@ impl Default for Collections {
     }
 }
 
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            service_name: "freshet".to_owned(),
+            sample_ratio: 1.0,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let vectors = vectors();
@@ -237,6 +250,7 @@ impl Default for Config {
             snapshots: None,
             http: None,
             collections: Collections::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ mod problems;
 mod rerankers;
 mod section;
 mod sections;
+mod telemetry;
 mod units;
 mod vectors;
 
@@ -36,6 +37,7 @@ pub use http::{Http, Tls};
 pub use plans::{DEFAULT_PLAN, default_plan};
 pub use problems::{ConfigErrors, Problem};
 pub use rerankers::{Endpoint, Reranker, RerankerKind, Secret};
+pub use telemetry::Telemetry;
 pub use vectors::LANGUAGES;
 
 /// A checked configuration.
@@ -71,6 +73,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// `[collections]`: what Qdrant's clients make through the server.
     pub collections: Collections,
+    /// `[telemetry]`: traces.
+    pub telemetry: Telemetry,
 }
 
 /// `[pipeline]`
@@ -90,6 +94,8 @@ pub struct Pipeline {
     pub in_flight_records_max: NonZeroUsize,
     /// Most bytes between source and index, per worker. Default 16 MiB.
     pub in_flight_bytes_max: NonZeroUsize,
+    /// Whether what each operator does is counted, for metrics and the picture of the dataflow. Default true.
+    pub observe: bool,
 }
 
 /// `[connector]`

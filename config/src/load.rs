@@ -99,6 +99,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
     let snapshots = top.has("snapshots").then(|| sections::snapshots(top.section("snapshots")));
     let http = top.has("http").then(|| crate::http::http(top.section("http")));
     let collections = crate::collections::read(top.section("collections"), http.is_some());
+    let telemetry = crate::telemetry::read(top.section("telemetry"));
     top.also_known(&["snapshots", "http"]);
     if documents.text.is_empty()
         && let Some((name, _)) = vectors.iter().find(|(_, field)| field.model.is_some())
@@ -123,5 +124,6 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
         snapshots,
         http,
         collections,
+        telemetry,
     }
 }

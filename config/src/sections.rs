@@ -35,6 +35,7 @@ pub(crate) fn pipeline(mut section: Section<'_>) -> Pipeline {
             .count("in_flight_records_max", COUNT_MAX)
             .unwrap_or(base.in_flight_records_max),
         in_flight_bytes_max: section.size("in_flight_bytes_max").unwrap_or(base.in_flight_bytes_max),
+        observe: section.bool("observe").unwrap_or(base.observe),
     };
     section.finish();
     pipeline

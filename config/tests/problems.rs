@@ -44,7 +44,7 @@ fn all_problems_come_at_once_in_the_order_of_the_sections() {
             "queries.limit_max: \"many\" is not an integer",
             "plans.p.using: vector \"nope\" is not configured; known: \"v\"",
             "snapshot: unknown key; known: \"pipeline\", \"connector\", \"topics\", \"documents\", \
-             \"payload\", \"vectors\", \"embedding\", \"indexing\", \"queries\", \"rerankers\", \"plans\", \"models\", \"collections\", \"snapshots\", \"http\"; \
+             \"payload\", \"vectors\", \"embedding\", \"indexing\", \"queries\", \"rerankers\", \"plans\", \"models\", \"collections\", \"telemetry\", \"snapshots\", \"http\"; \
              did you mean \"snapshots\"?",
         ],
     );
@@ -68,7 +68,7 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn unknown_keys_are_refused_with_the_known_ones() {
     let known = "known: \"name\", \"shards\", \"workers\", \"tick\", \"tick_records_max\", \
-                 \"in_flight_records_max\", \"in_flight_bytes_max\"";
+                 \"in_flight_records_max\", \"in_flight_bytes_max\", \"observe\"";
     check(
         "[pipeline]\nworker = 2\nreplicas = 2",
         &[

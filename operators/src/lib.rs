@@ -1,6 +1,6 @@
 //! The operators of Freshet, one folder each, in the order of the flow:
 //! `connect` · `consume` · `decode` · `upsert` · `embed` · `shard` (over `index`) · `stats` · `plan` · `admit` ·
-//! `gather` (over `fuse` and `formula`) · `pages` · `produce`; `gateway` and `snapshot` beside it.
+//! `gather` (over `fuse` and `formula`) · `pages` · `produce`; `gateway`, `snapshot` and `trace` beside it.
 //!
 //! `mod.rs` of an operator is its timely part: capabilities, frontiers, exchange. What it decides is in plain structs
 //! beside it, which never import timely and are tested alone.
@@ -30,5 +30,6 @@ pub mod shard;
 pub mod snapshot;
 pub mod stats;
 pub mod text;
+pub mod trace;
 pub mod upsert;
 pub mod wake;

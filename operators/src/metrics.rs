@@ -91,6 +91,10 @@ pub struct RunMetrics {
     pub gateway_queue: IntGauge,
     /// Document records that are in the indexes, those of a snapshot not counted.
     pub documents_applied: IntCounter,
+    /// Records between source and index.
+    pub documents_in_flight: IntGauge,
+    /// Their bytes.
+    pub documents_in_flight_bytes: IntGauge,
     /// How far the indexes are behind the clock.
     pub applied_lag_seconds: Gauge,
     index_documents: IntGauge,
@@ -125,6 +129,14 @@ impl RunMetrics {
             )?,
             in_flight: gauge("queries_in_flight", "queries read and not answered")?,
             gateway_queue: gauge("gateway_queue_queries", "queries that wait to be read from the gateway")?,
+            documents_in_flight: gauge(
+                "documents_in_flight_records",
+                "records of documents that are read and not in the indexes yet",
+            )?,
+            documents_in_flight_bytes: gauge(
+                "documents_in_flight_bytes",
+                "bytes of documents that are read and not in the indexes yet",
+            )?,
             documents_applied: IntCounter::new(
                 "freshet_documents_applied_total",
                 "document records that are in the indexes, counted by their offsets",
@@ -158,6 +170,8 @@ impl RunMetrics {
         for gauge in [
             &self.in_flight,
             &self.gateway_queue,
+            &self.documents_in_flight,
+            &self.documents_in_flight_bytes,
             &self.index_documents,
             &self.index_removed,
             &self.index_segments,

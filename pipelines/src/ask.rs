@@ -8,24 +8,17 @@ use freshet_operators::connect::{ConnectError, Connector, Memory};
 use freshet_operators::control::Control;
 use freshet_operators::snapshot::{self, Store};
 use freshet_schemas::{Answer, Record};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::overlay::Overlay;
 use crate::restore::SnapshotUse;
 use crate::run::{self, Progress, RunError, Until};
 use crate::setup::Setup;
 
-/// A question.
+/// A question: a query without an id.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// What is asked.
-    pub text: String,
-    /// Name of a configured plan.
-    pub plan: Option<String>,
-    /// Hits wanted.
-    pub limit: usize,
-    /// `latest` or `strong`.
-    pub consistency: String,
+    query: Map<String, Value>,
 }
 
 /// Why there is no answer.
@@ -49,18 +42,41 @@ pub enum AskError {
 }
 
 impl Question {
+    /// A text for a configured plan, or for the default one.
+    pub fn text(text: &str, plan: Option<&str>, limit: usize) -> Self {
+        let plan = plan.map(|plan| ("plan".to_owned(), json!(plan)));
+        let query = [("text".to_owned(), json!(text)), ("limit".to_owned(), json!(limit))];
+        Self { query: query.into_iter().chain(plan).collect() }
+    }
+
+    /// A whole query in the query language; an id in it is passed over.
+    ///
+    /// # Errors
+    /// What is no JSON object, as the end of a sentence.
+    pub fn query(text: &str) -> Result<Self, String> {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(query)) => Ok(Self { query }),
+            Ok(other) => Err(format!("is {other} and no query, which is a JSON object")),
+            Err(error) => Err(format!("is not JSON: {error}")),
+        }
+    }
+
+    /// The same, with another freshness.
+    #[must_use]
+    pub fn with_consistency(&self, consistency: &str) -> Self {
+        let mut query = self.query.clone();
+        query.insert("consistency".to_owned(), json!(consistency));
+        Self { query }
+    }
+
     /// The query record, under an id that nobody else uses.
     fn record(&self) -> (String, Record) {
         let id = format!("cli-{}-{}", std::process::id(), clock::now_us());
-        let mut query = json!({
-            "id": id, "text": self.text, "limit": self.limit, "consistency": self.consistency,
-        });
-        if let Some(plan) = &self.plan {
-            query["plan"] = json!(plan);
-        }
+        let mut query = self.query.clone();
+        query.insert("id".to_owned(), json!(id));
         let record = Record {
             key: Some(id.clone().into_bytes()),
-            value: Some(query.to_string().into_bytes()),
+            value: Some(Value::Object(query).to_string().into_bytes()),
             ..Record::default()
         };
         (id, record)
@@ -126,7 +142,7 @@ pub fn ask_snapshot(
     progress: &Arc<Progress>,
 ) -> Result<Answer, AskError> {
     let topics = snapshot_topics(&setup, id)?;
-    let question = Question { consistency: "latest".into(), ..question.clone() };
+    let question = question.with_consistency("latest");
     let setup = setup.with_snapshots(SnapshotUse::At(id.to_owned()));
     answer(setup, Arc::new(topics.clone()), &topics, &question, progress)
 }
@@ -158,7 +174,7 @@ pub fn ask_standalone(
 ) -> Result<Answer, AskError> {
     let over = Memory::new();
     let topic = setup.config.topics.documents.clone();
-    let question = Question { consistency: "strong".into(), ..question.clone() };
+    let question = question.with_consistency("strong");
     let overlay = Overlay { topic, under: connector, over: over.clone() };
     let setup = setup.with_snapshots(SnapshotUse::Newest);
     answer(setup, Arc::new(overlay), &over, &question, progress)

@@ -120,6 +120,7 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
                 Arc::clone(&setup.gauge),
             ),
             cuts: snapshots.clone().filter(|_| begins_cuts),
+            traces: setup.document_traces(),
             control: Arc::clone(control),
         };
         let ingest = Ingest { consumer: documents, letters_written, living, snapshots };
@@ -145,6 +146,7 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
             metrics: setup.metrics.clone(),
             offsets: Rc::clone(&running.offsets),
             journal,
+            traces: setup.query_traces(),
             unsettled: Rc::clone(&running.unsettled),
             tick: LOOK_AGAIN,
             wake: wakes.1,

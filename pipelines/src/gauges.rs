@@ -1,5 +1,6 @@
 //! What one worker tells of itself to those who watch the run: metrics and status.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use freshet_operators::index::shard::ShardCounters;
@@ -50,6 +51,11 @@ impl Gauges {
         let shards = running.shards.borrow().counters();
         setup.metrics.index_changed(&self.shards, &shards);
         self.shards = shards;
+        if worker == 0 {
+            let count = |held: &AtomicUsize| i64::try_from(held.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+            setup.metrics.documents_in_flight.set(count(&setup.gauge.records));
+            setup.metrics.documents_in_flight_bytes.set(count(&setup.gauge.bytes));
+        }
         if worker == 0
             && let Some(open) = running.applied.with_frontier(|frontier| frontier.first().copied())
             && open > 0

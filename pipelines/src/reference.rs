@@ -6,6 +6,7 @@ use freshet_operators::metrics::{Described, Listing, RunMetrics};
 use freshet_operators::observe::OperatorMetrics;
 use freshet_operators::rerank::RerankMetrics;
 use freshet_operators::snapshot::SnapshotMetrics;
+use freshet_operators::trace::TraceMetrics;
 
 use crate::http::HttpMetrics;
 
@@ -18,6 +19,7 @@ pub fn metrics() -> Result<Vec<Described>, EmbedError> {
     RunMetrics::new()?.register(&list)?;
     SnapshotMetrics::new()?.register(&list)?;
     RerankMetrics::new()?.register(&list)?;
+    TraceMetrics::new()?.register(&list)?;
     EmbedMetrics::new()?.register(&list)?;
     KafkaMetrics::new()?.register(&list)?;
     HttpMetrics::register(&list)?;

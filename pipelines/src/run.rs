@@ -164,8 +164,8 @@ fn work(worker: &mut Worker, shared: &Arc<Shared>) {
             return;
         }
     };
-    if shared.setup.gateway.is_some() {
-        // Somebody may look.
+    // Nobody can look where there is no server.
+    if shared.setup.config.pipeline.observe && shared.setup.gateway.is_some() {
         shared.setup.dataflow.watch(worker);
     }
     let running = dataflow::build(worker, &shared.setup, ends, &shared.control);

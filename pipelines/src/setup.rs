@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use freshet_config::{Config, Distance, Modifier, Quantization, Reranker};
 use freshet_operators::clock::Clock;
-use freshet_operators::consume::BudgetGauge;
+use freshet_operators::consume::{BudgetGauge, DocumentTraces};
 use freshet_operators::embed::fields::{FieldSource, VectorField};
 use freshet_operators::embed::{Backend, EmbedError, EmbeddingService, Head, load};
 use freshet_operators::gateway::Gateway;
@@ -17,10 +17,12 @@ use freshet_operators::index::{FieldSpec, IndexError, Metric, Scoring, TokenCodi
 use freshet_operators::metrics::RunMetrics;
 use freshet_operators::observe::DataflowLog;
 use freshet_operators::plan::Plans;
+use freshet_operators::produce::QueryTraces;
 use freshet_operators::rerank::{self, Budgeted, CrossEncoder, HttpReranker, RerankMetrics};
 use freshet_operators::shard::Shards;
 use freshet_operators::snapshot::{Identity, SnapshotMetrics};
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
+use freshet_operators::trace::{TraceMetrics, Tracer};
 use freshet_operators::upsert::SplitText;
 use freshet_schemas::{DocumentSpec, VectorKind};
 
@@ -40,7 +42,7 @@ pub enum SetupError {
     /// A field that cannot be indexed as configured.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// The system gives no threads to build indexes, or to ask rerankers.
+    /// The system gives no threads to build indexes, to ask rerankers, or to export traces.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
     /// A configured value that only shows wrong once models are known.
@@ -70,6 +72,10 @@ pub struct Setup {
     pub metrics: RunMetrics,
     /// What is counted of its snapshots; to be registered by the caller.
     pub snapshot_metrics: SnapshotMetrics,
+    /// What is counted of traces; to be registered by the caller.
+    pub trace_metrics: TraceMetrics,
+    /// Takes the spans of queries and documents, of a run that has traces.
+    pub tracer: Option<Tracer>,
     /// Queries from within the process, for a run that takes them.
     pub gateway: Option<Arc<Gateway>>,
     /// Where the run stands.
@@ -136,7 +142,10 @@ impl Setup {
         // Fields that cannot be indexed show here, not with the first document.
         Segment::head(&segments)?;
         let builds = BuildPool::new(config.indexing.build_threads.get()).map_err(SetupError::Threads)?;
+        let trace_metrics = TraceMetrics::new().map_err(EmbedError::Metrics)?;
         let setup = Self {
+            trace_metrics,
+            tracer: None,
             segments: Arc::new(segments),
             builds: Arc::new(builds),
             identity: Arc::new(identity),
@@ -185,6 +194,20 @@ impl Setup {
         Self { snapshots, ..self }
     }
 
+    /// The same, with traces, if a collector is configured.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
+    pub fn with_traces(self) -> Result<Self, SetupError> {
+        let tracer = Tracer::start(&self.config.telemetry, &self.config.connector, &self.trace_metrics);
+        Ok(Self { tracer: tracer.map_err(SetupError::Threads)?, ..self })
+    }
+
+    /// The same, with the traces of another: those of a process go through one exporter.
+    pub(crate) fn with_tracer(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+
     /// The same models and indexes, with other plans and limits.
     pub(crate) fn with_config(self, config: Config) -> Self {
         Self { config: Arc::new(config), ..self }
@@ -226,6 +249,24 @@ impl Setup {
     /// The configured plans.
     pub fn plans(&self) -> Plans {
         Plans::new(self.config.plan_spec(&self.sizes()), self.config.plans.clone())
+    }
+
+    /// Spans of the documents of a worker, if there are traces.
+    pub(crate) fn document_traces(&self) -> Option<DocumentTraces> {
+        let (topic, pipeline) = (&self.config.topics.documents, &self.config.pipeline.name);
+        let tracer = self.tracer.clone()?;
+        Some(DocumentTraces::new(tracer, topic.as_str().into(), pipeline.as_str().into()))
+    }
+
+    /// Spans of the queries, if there are traces.
+    pub(crate) fn query_traces(&self) -> Option<QueryTraces> {
+        let topics = &self.config.topics;
+        Some(QueryTraces {
+            tracer: self.tracer.clone()?,
+            queries: topics.queries.as_str().into(),
+            answers: topics.answers.as_str().into(),
+            pipeline: self.config.pipeline.name.as_str().into(),
+        })
     }
 
     /// Splits texts into chunks. A text the tokenizer fails on stays whole: the model will say what is wrong with it.

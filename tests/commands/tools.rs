@@ -105,6 +105,67 @@ fn a_doctor_finds_what_is_broken_and_how_to_mend_it() {
 }
 
 #[test]
+fn a_whole_query_is_asked() {
+    let place = Place::new("interval = \"1h\"");
+    place.append("documents", &json!({"id": "a", "text": "refund", "stars": 1}));
+    place.append("documents", &json!({"id": "b", "text": "refund", "stars": 4}));
+    let file = place.folder.path().join("query.json");
+    let query = json!({
+        "id": "passed over", "query": {"list": {}}, "filter": {"must": {"key": "stars", "range": {"gte": 3}}},
+    });
+    std::fs::write(&file, query.to_string()).unwrap();
+    let output = place.done(&["query", "--json", "--query", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let answer = &lines(&output.stdout)[0];
+    assert_eq!(
+        (&answer["points"][0]["id"], answer["points"].as_array().map(Vec::len)),
+        (&json!("b"), Some(1))
+    );
+    // From standard input.
+    let mut child = place.command(&["query", "--json", "--query", "-"]);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"{\"count\": true}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(lines(&output.stdout)[0]["count"], 2);
+    // What is wrong with a query is told by whoever reads queries, and what is none at all before.
+    std::fs::write(&file, "{\"limits\": 3}").unwrap();
+    let output = place.done(&["query", "--query", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("unknown_field: "), "{}", text(&output.stderr));
+    for (content, part) in [("[1]", "is [1] and no query"), ("{", "is not JSON: ")] {
+        std::fs::write(&file, content).unwrap();
+        let output = place.done(&["query", "--query", file.to_str().unwrap()]);
+        assert_eq!((output.status.code(), text(&output.stderr).contains(part)), (Some(2), true), "{content}");
+    }
+    for arguments in
+        [&["query"][..], &["query", "--query", "x", "refund"], &["query", "--query", "nowhere.json"]]
+    {
+        assert_eq!(place.done(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn models_are_listed_for_programs() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_freshet")).args(["models", "list", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let list: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |name: &str| list.iter().find(|model| model["name"] == name).unwrap_or_else(|| panic!("{name}"));
+    let known = of("all-MiniLM-L6-v2");
+    assert_eq!(
+        (&known["kind"], &known["dim"], &known["license"]),
+        (&json!("dense"), &json!(384), &json!("Apache-2.0"))
+    );
+    assert_eq!((&of("bm25")["kind"], &of("bm25")["bytes_here"]), (&json!("sparse"), &json!(0)));
+    // The same models as in the table.
+    let table = Command::new(env!("CARGO_BIN_EXE_freshet")).args(["models", "list"]).output().unwrap();
+    for model in &list {
+        assert!(text(&table.stdout).contains(model["name"].as_str().unwrap()), "{model}");
+        assert!(model["tokens_max"].is_u64() || model["name"] == "bm25", "{model}");
+    }
+}
+
+#[test]
 fn completions_know_all_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let output =

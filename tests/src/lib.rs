@@ -1,5 +1,6 @@
 //! What the tests of whole pipelines share: random scripts, the from-scratch oracle, and drivers.
 
+pub mod collector;
 pub mod drive;
 pub mod http;
 pub mod oracle;

@@ -29,11 +29,20 @@ impl Site {
     pub fn start(change: impl FnOnce(&mut Http)) -> Self {
         let mut http = Http { listen: "127.0.0.1:0".to_owned(), ..Http::default() };
         change(&mut http);
-        let setup = drive::setup(2).with_gateway();
-        let memory = topics();
+        Self::with(drive::setup(2), &http, topics())
+    }
+
+    /// Starts both on topics that may hold something.
+    pub fn with(setup: Setup, http: &Http, memory: Memory) -> Self {
         let connector: Arc<dyn Connector> = Arc::new(memory.clone());
-        let pipeline = Pipeline::start(&setup, &connector);
-        let server = Server::start(&http, &setup, &connector, pipeline.control());
+        Self::on(setup, http, &connector, memory)
+    }
+
+    /// Starts both on any connector; `memory` is for tests that look at topics there.
+    pub fn on(setup: Setup, http: &Http, connector: &Arc<dyn Connector>, memory: Memory) -> Self {
+        let setup = setup.with_gateway();
+        let pipeline = Pipeline::start(&setup, connector);
+        let server = Server::start(http, &setup, connector, pipeline.control());
         let server = server.unwrap_or_else(|error| panic!("{error}"));
         let ready = block_on(setup.status.watch_phase().wait_for(|phase| *phase == Phase::Ready)).is_ok();
         assert!(ready, "the pipeline has a status as long as it runs");

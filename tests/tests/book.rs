@@ -60,7 +60,7 @@ fn the_metrics_are_those_of_the_registry() {
 }
 
 #[test]
-fn dashboard_and_alerts_name_metrics_that_there_are() {
+fn dashboard_alerts_and_pages_name_metrics_that_there_are() {
     let known: BTreeSet<String> =
         freshet::reference::metrics().unwrap().into_iter().map(|metric| metric.name).collect();
     let is_known = |name: &str| {
@@ -69,11 +69,13 @@ fn dashboard_and_alerts_name_metrics_that_there_are() {
         known.contains(name) || known.contains(plain)
     };
     let mut named = BTreeSet::new();
-    for file in ["config/grafana/dashboards/freshet.json", "config/prometheus/alerts.yml"] {
-        let text = read(&root().join(file));
+    let others = ["config/grafana/dashboards/freshet.json", "config/prometheus/alerts.yml", "CHANGELOG.md"];
+    let others = others.map(|file| (root().join(file), read(&root().join(file))));
+    for (file, text) in pages().into_iter().chain(others) {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         for name in words.filter(|word| word.starts_with("freshet_")) {
-            assert!(is_known(name), "{file} names {name}, which is no metric");
+            let crate_name = text.contains(&format!("{name}::")) || text.contains(&format!("{name}="));
+            assert!(is_known(name) || crate_name, "{} names {name}, which is no metric", file.display());
             named.insert(name.to_owned());
         }
     }
@@ -303,4 +305,52 @@ fn links_of_the_book_lead_somewhere() {
         }
     }
     assert!(links > 20, "{links} links");
+}
+
+#[test]
+fn keys_that_pages_name_are_keys() {
+    let sections = sections();
+    let mut checked = 0;
+    for (path, text) in
+        pages().into_iter().chain([(root().join("CHANGELOG.md"), read(&root().join("CHANGELOG.md")))])
+    {
+        // Code within a line; blocks are checked whole.
+        for line in text.split("```").step_by(2).flat_map(str::lines) {
+            for code in line.split('`').skip(1).step_by(2) {
+                let code = code.split([' ', '=']).next().unwrap_or_default();
+                let Some((section, key)) = code.split_once('.') else { continue };
+                let Some((_, keys)) = sections.iter().find(|(name, _)| name == section) else { continue };
+                let file = ["jsonl", "dlq", "json", "toml", "parquet"].contains(&key);
+                let below = sections.iter().any(|(name, _)| *name == code);
+                let known = keys.iter().any(|own| own.name == key);
+                assert!(file || below || known, "{}: `{code}` is no key of [{section}]", path.display());
+                checked += usize::from(known);
+            }
+        }
+    }
+    assert!(checked > 10, "{checked} keys");
+}
+
+#[test]
+fn the_changelog_begins_with_this_version() {
+    let text = read(&root().join("CHANGELOG.md"));
+    let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let number = |heading: &str| -> Vec<u64> {
+        let version = heading.split([' ', '-']).next().unwrap_or_default();
+        version
+            .split('.')
+            .map(|part| part.parse().unwrap_or_else(|_| panic!("{heading} is no version")))
+            .collect()
+    };
+    let newest = headings.iter().find(|heading| **heading != "Unreleased").expect("a version");
+    assert_eq!(newest.split(' ').next(), Some(env!("CARGO_PKG_VERSION")), "as in Cargo.toml");
+    let numbers: Vec<Vec<u64>> =
+        headings.iter().filter(|heading| **heading != "Unreleased").map(|heading| number(heading)).collect();
+    assert!(
+        numbers.iter().all(|number| number.len() == 3) && numbers.is_sorted_by(|a, b| a > b),
+        "{headings:?}"
+    );
+    for (heading, section) in headings.iter().zip(text.split("\n## ").skip(1)) {
+        assert!(section.lines().any(|line| line.starts_with("- ")), "{heading} says nothing");
+    }
 }

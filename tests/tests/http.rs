@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freshet::http::Server;
+use freshet::setup::Setup;
 use freshet::status::Phase;
 use freshet_config::Http;
 use freshet_operators::connect::Connector;
@@ -359,6 +360,32 @@ fn the_picture_of_the_dataflow_knows_its_operators() {
         assert!(ids.contains(&&channel["from"]) && ids.contains(&&channel["to"]), "{channel}");
     }
     assert!(of(&flow, "Index").unwrap()["busy_seconds"].as_f64() > Some(0.0));
+    // The source follows the clock, and everything that takes from it follows the source.
+    let newest = of(&flow, "Consume(documents)").unwrap()["frontier"].as_u64().unwrap();
+    for name in ["Decode(documents)", "Index", "Prefetch", "Produce"] {
+        let operator = of(&flow, name).unwrap();
+        assert!(operator["frontier"].as_u64().is_some_and(|tick| tick <= newest), "{operator}");
+        assert!(operator["frontier_lag_seconds"].as_f64() >= Some(0.0), "{operator}");
+    }
+    until(|| {
+        let before = newest;
+        of(&look(), "Index").is_some_and(|operator| operator["frontier"].as_u64() > Some(before))
+    });
+    site.finish();
+}
+
+#[test]
+fn operators_are_not_counted_where_nobody_wants_it() {
+    let mut config = drive::config(1);
+    config.pipeline.observe = false;
+    let http = Http { listen: "127.0.0.1:0".to_owned(), ..Http::default() };
+    let site = Site::with(Setup::load(config).unwrap(), &http, topics());
+    site.documents(&berths());
+    assert_eq!(site.get("/api/search?q=berth").status, 200);
+    let flow = site.get("/api/dataflow").json();
+    assert_eq!((&flow["observed"], &flow["operators"]), (&json!(false), &json!([])));
+    let metrics = site.get("/metrics").body;
+    assert!(metrics.contains("freshet_query_seconds") && !metrics.contains("freshet_operator_"), "{metrics}");
     site.finish();
 }
 

@@ -90,7 +90,7 @@ fn read(connector: &dyn Connector, topic: &str) -> Vec<Record> {
 }
 
 /// Reads a topic until it holds so many records: a transaction is committed a moment before readers see it.
-fn read_all(connector: &dyn Connector, topic: &str, count: usize) -> Vec<Record> {
+pub(crate) fn read_all(connector: &dyn Connector, topic: &str, count: usize) -> Vec<Record> {
     let deadline = Instant::now() + LIMIT;
     loop {
         let records = read(connector, topic);
@@ -230,12 +230,7 @@ fn a_running_pipeline_answers_within_moments() {
     let pipeline = drive::Pipeline::start(&setup, &kafka);
     let (documents, _) = records();
     write(&*kafka, &topics.documents, documents);
-    let question = freshet::ask::Question {
-        text: "harbour berth".into(),
-        plan: None,
-        limit: 5,
-        consistency: "strong".into(),
-    };
+    let question = freshet::ask::Question::text("harbour berth", None, 5).with_consistency("strong");
     let answer = freshet::ask::ask(&kafka, &topics, &question, Duration::from_secs(60)).unwrap();
     assert!(answer.error.is_none() && !answer.points.is_empty());
     let ends = kafka.end_offsets(&topics.documents).unwrap();

@@ -128,6 +128,63 @@ fn nothing_sleeps_until_something_has_happened() {
     }
 }
 
+/// Folders of the operators, with the names and texts of the files in them, at any depth.
+fn operators() -> Vec<(String, Vec<(String, String)>)> {
+    let folder = root().join("operators/src");
+    let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = |path: PathBuf| {
+        let read = |file: PathBuf| {
+            let name = file.strip_prefix(&path).unwrap().display().to_string();
+            (name, std::fs::read_to_string(file).unwrap())
+        };
+        (
+            path.file_name().unwrap().to_string_lossy().into_owned(),
+            sources(&path).into_iter().map(read).collect(),
+        )
+    };
+    let mut all: Vec<_> = entries.filter(|path| path.is_dir()).map(files).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn folders_of_operators_are_made_alike() {
+    for (operator, files) in operators() {
+        assert!(files.iter().any(|(name, _)| name == "mod.rs"), "{operator} has a mod.rs");
+        // Each is tested on its own, beside what it tests.
+        assert!(
+            files.iter().any(|(_, text)| text.contains("#[test]")),
+            "{operator} has no tests in its folder"
+        );
+        for (name, text) in &files {
+            let file = name.rsplit('/').next().unwrap();
+            let counts =
+                ["Opts::new(", "IntCounter::new(", "IntGauge::new("].iter().any(|new| text.contains(new));
+            assert!(!counts || file == "metrics.rs", "{operator}/{name}: what is counted is in metrics.rs");
+            for vague in ["util.rs", "utils.rs", "helper.rs", "helpers.rs", "common.rs", "misc.rs"] {
+                assert_ne!(file, vague, "{operator}/{name}: a file is named by what it holds");
+            }
+            assert!(
+                text.starts_with("//! ") || file == "tests.rs" || is_test(name),
+                "{operator}/{name} says what it holds"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_lint_has_its_reason() {
+    let text = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, lints) = text.split_once("[workspace.lints.rust]").unwrap();
+    let lints = lints.split("[profile").next().unwrap().lines();
+    let mut checked = 0;
+    for line in lints.filter(|line| line.contains(" = ")) {
+        assert!(line.contains(" # "), "Cargo.toml: {line}: why?");
+        checked += 1;
+    }
+    assert!(checked >= 10, "{checked} lints");
+}
+
 #[test]
 fn every_operator_is_on_the_map() {
     let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();

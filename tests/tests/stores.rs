@@ -141,7 +141,7 @@ fn lives_on_a_bucket_answer_as_one() {
     // DuckDB would need its extension httpfs, which is not a part of it: the text alone is looked at.
     assert!(view.contains("'s3://bucket/lives/segments/shard="), "{view}");
     // What was true, from the bucket alone.
-    let question = Question { text: "refund".into(), plan: None, limit: 5, consistency: "latest".into() };
+    let question = Question::text("refund", None, 5);
     let setup = load(snapping(1, &url, &options));
     let answer = ask_snapshot(setup, &newest, &question, &Arc::new(Progress::default())).unwrap();
     assert!(answer.error.is_none() && !answer.points.is_empty(), "{answer:?}");

@@ -20,9 +20,13 @@ pub struct Budget {
     gauge: Arc<BudgetGauge>,
 }
 
-/// Highest use of a budget so far, for metrics and tests.
+/// Use of the budgets of all workers, and the highest use of one so far, for metrics and tests.
 #[derive(Debug, Default)]
 pub struct BudgetGauge {
+    /// Records between source and index, of all workers.
+    pub records: AtomicUsize,
+    /// Their bytes.
+    pub bytes: AtomicUsize,
     /// Most records between source and index.
     pub records_peak: AtomicUsize,
     /// Most bytes between source and index.
@@ -57,6 +61,8 @@ impl Budget {
         self.open.push_back((tick, records, bytes));
         self.records += records;
         self.bytes += bytes;
+        self.gauge.records.fetch_add(records, Ordering::Relaxed);
+        self.gauge.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.gauge.records_peak.fetch_max(self.records, Ordering::Relaxed);
         self.gauge.bytes_peak.fetch_max(self.bytes, Ordering::Relaxed);
     }
@@ -70,12 +76,21 @@ impl Budget {
             self.open.pop_front();
             self.records -= records;
             self.bytes -= bytes;
+            self.gauge.records.fetch_sub(records, Ordering::Relaxed);
+            self.gauge.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
     /// Whether the position of a partition is new; remembers it.
     pub fn moved(&mut self, partition: Partition, next: Offset) -> bool {
         self.positions.insert(partition, next) != Some(next)
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        // What is still open is read again by the next run.
+        self.release(|_| true);
     }
 }
 
@@ -92,6 +107,15 @@ mod tests {
         assert_eq!(budget.room(), (0, 0));
         budget.release(|&t| t < 3);
         assert_eq!(budget.room(), (4, 30));
+        let used = |gauge: &BudgetGauge| {
+            (gauge.records.load(Ordering::Relaxed), gauge.bytes.load(Ordering::Relaxed))
+        };
+        assert_eq!(used(&gauge), (6, 70));
+        let mut other = Budget::new(10, 100, Arc::clone(&gauge));
+        other.take(2, 1, 1);
+        assert_eq!(used(&gauge), (7, 71));
+        drop(other);
+        assert_eq!(used(&gauge), (6, 70));
         budget.release(|_| true);
         assert_eq!(budget.room(), (10, 100));
         assert_eq!(gauge.records_peak.load(Ordering::Relaxed), 10);

@@ -13,9 +13,11 @@
 
 mod budget;
 mod queries;
+mod trace;
 
 pub use budget::{Budget, BudgetGauge};
 pub use queries::{QueryConsumer, consume_queries};
+pub use trace::DocumentTraces;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +54,8 @@ pub struct DocumentConsumer {
     pub budget: Budget,
     /// Of the worker that begins cuts: whether one is to begin.
     pub cuts: Option<Arc<Snapshots>>,
+    /// Spans of documents, if there are traces.
+    pub traces: Option<DocumentTraces>,
     /// Stop signal and failures.
     pub control: Arc<Control>,
 }
@@ -96,6 +100,9 @@ pub fn consume_documents<'scope>(
             }
             let Some(((records_cap, bindings_cap), cuts_cap)) = held.as_mut() else { return };
             consumer.budget.release(|tick| !applied.less_equal(tick));
+            if let Some(traces) = &mut consumer.traces {
+                traces.applied(|tick| !applied.less_equal(tick));
+            }
             let now = Instant::now();
             // Before any tick has closed what was restored is bound, so that no cut falls behind the one it began with.
             // So is what the source knows already: an answer before the first tick says that it reflects nothing of it.
@@ -121,6 +128,9 @@ pub fn consume_documents<'scope>(
                     cuts_out.activate().session(cuts_cap).give(());
                 }
                 consumer.budget.take(tick, records.len(), records.iter().map(Record::size_bytes).sum());
+                if let Some(traces) = &mut consumer.traces {
+                    traces.read(tick, &records);
+                }
                 let origin = |r: &Record| Origin { worker, partition: r.partition, offset: r.offset };
                 records_out
                     .activate()

@@ -119,3 +119,6 @@ fn decode<'scope, D: 'static, R: 'static>(
     });
     (decoded, letters)
 }
+
+#[cfg(test)]
+mod tests;

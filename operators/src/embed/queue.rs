@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::service::{EmbedJob, Reply};
 use super::{Embedding, Priority, Wants};
@@ -26,6 +27,8 @@ struct Waiting {
     model: usize,
     wants: Wants,
     against: Option<Arc<str>>,
+    /// When it was handed over.
+    since: Instant,
     /// With their place in the job.
     texts: std::iter::Enumerate<std::vec::IntoIter<String>>,
 }
@@ -36,6 +39,8 @@ pub(super) struct Item {
     pub(super) place: usize,
     pub(super) wants: Wants,
     pub(super) against: Option<Arc<str>>,
+    /// When it was handed over.
+    pub(super) since: Instant,
     pub(super) text: String,
 }
 
@@ -77,6 +82,7 @@ impl Queue {
             model: job.model,
             wants: job.wants,
             against: job.against,
+            since: Instant::now(),
             texts: job.texts.into_iter().enumerate(),
         });
         Ok(())
@@ -105,7 +111,8 @@ impl Queue {
             {
                 tokens += (share.tokens)(model, &text);
                 let (answers, against) = (Arc::clone(&job.answers), job.against.clone());
-                portion.items.push(Item { answers, place, wants: job.wants, against, text });
+                let since = job.since;
+                portion.items.push(Item { answers, place, wants: job.wants, against, since, text });
             }
             if job.texts.len() > 0 {
                 break;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use freshet_config::Embedding as EmbeddingConfig;
 
 use super::batches::batches;
+use super::metrics::Ran;
 use super::model::{Backend, Head, Hidden, Runner, Tokens, load};
 use super::queue::{Answered, Item, Portion, Queue, Share};
 use super::{EmbedCounts, EmbedError, EmbedMetrics, Embedding, ModelInfo, Priority, Wants, pool};
@@ -202,6 +203,9 @@ impl Shared {
         };
         let share = Share { threads: self.threads, tokens_max, tokens: &tokens };
         let portion = state.queue.take(priority, &share);
+        for item in portion.iter().flat_map(|portion| &portion.items) {
+            self.metrics.waited(priority, item.since.elapsed());
+        }
         self.show_queued(state, priority);
         portion
     }
@@ -283,8 +287,9 @@ impl Thread {
         let started = Instant::now();
         let limit = self.shared.run_timeout;
         let hidden = contained(|| check(runner.run(&texts, limit)?, batch.len(), longest, backend.info()));
-        self.shared.metrics.busy(started.elapsed().as_secs_f64());
-        self.shared.metrics.ran(tokens, batch.len() * longest - tokens);
+        let padding = batch.len() * longest - tokens;
+        let ran = Ran { texts: batch.len(), tokens, padding, time: started.elapsed() };
+        self.shared.metrics.ran(priority, &ran);
         match hidden {
             Ok(hidden) => {
                 for (place, input) in batch.iter().enumerate() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use timely::logging::{ParkEvent, StartStop, TimelyEvent};
 
+use super::frontiers::Graph;
 use super::{Address, DataflowSummary};
 
 /// An operator of a worker.
@@ -20,8 +21,10 @@ struct Operator {
 /// One end of a way between operators: where records leave, or where they arrive.
 #[derive(Debug)]
 struct Channel {
-    from: Address,
-    to: Address,
+    /// With the number of the output.
+    from: (Address, usize),
+    /// With the number of the input.
+    to: (Address, usize),
     sent: u64,
     received: u64,
 }
@@ -61,8 +64,8 @@ impl WorkerLog {
                 put(&mut self.operators, event.id, operator);
             }
             TimelyEvent::Channels(event) => {
-                let end = |operator: usize| [event.scope_addr.as_slice(), &[operator]].concat();
-                let (from, to) = (end(event.source.0), end(event.target.0));
+                let end = |(operator, port)| ([event.scope_addr.as_slice(), &[operator]].concat(), port);
+                let (from, to) = (end(event.source), end(event.target));
                 put(&mut self.channels, event.id, Channel { from, to, sent: 0, received: 0 });
             }
             TimelyEvent::Messages(event) => {
@@ -108,9 +111,19 @@ impl WorkerLog {
             sum.activations += operator.activations;
         }
         for channel in self.channels.iter().flatten() {
-            let sum = summary.channels.entry((channel.from.clone(), channel.to.clone())).or_default();
+            let sum = summary.channels.entry((channel.from.0.clone(), channel.to.0.clone())).or_default();
             sum.sent += channel.sent;
             sum.received += channel.received;
+        }
+    }
+
+    /// The operators and scopes, and what connects them: the same on every worker.
+    pub(super) fn graph(&self) -> Graph<'_> {
+        let operators = self.operators.iter().enumerate();
+        let channels = self.channels.iter().flatten();
+        Graph {
+            places: operators.filter_map(|(id, operator)| Some((id, &operator.as_ref()?.address))).collect(),
+            channels: channels.map(|channel| (&channel.from, &channel.to)).collect(),
         }
     }
 }

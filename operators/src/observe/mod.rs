@@ -6,6 +6,7 @@
 //! ```
 //! A worker takes its own lock once per batch of events; who looks takes them one after the other.
 
+mod frontiers;
 mod log;
 mod metrics;
 
@@ -13,11 +14,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use timely::logging::TimelyEventBuilder;
+use timely::logging::{TimelyEventBuilder, TimelySummaryEventBuilder};
+use timely::progress::reachability::logging::TrackerEventBuilder;
 use timely::worker::Worker;
 
+use self::frontiers::Frontiers;
 use self::log::WorkerLog;
 pub use self::metrics::OperatorMetrics;
+use crate::index::Time;
 
 /// Place of an operator: the numbers of the scopes around it, and its own.
 pub type Address = Vec<usize>;
@@ -26,6 +30,8 @@ pub type Address = Vec<usize>;
 #[derive(Debug, Default)]
 pub struct DataflowLog {
     workers: Mutex<Vec<Arc<Mutex<WorkerLog>>>>,
+    /// As one worker sees them: each knows of the times that all of them hold.
+    frontiers: Arc<Mutex<Frontiers>>,
 }
 
 /// What an operator has done on all workers.
@@ -43,6 +49,8 @@ pub struct OperatorSummary {
     pub records_out: u64,
     /// Records given to it that it has not taken.
     pub queued: u64,
+    /// The first time that it may still give, or take if it gives nothing; `None` where it has given all.
+    pub frontier: Option<Time>,
 }
 
 /// A way between two operators.
@@ -74,6 +82,15 @@ pub struct DataflowSummary {
     pub parked: Duration,
 }
 
+impl DataflowSummary {
+    /// How far an operator is behind the one that is furthest; zero when it has given all.
+    pub fn lag(&self, operator: &OperatorSummary) -> Duration {
+        let newest = self.operators.values().filter_map(|operator| operator.frontier).max();
+        let behind = operator.frontier.zip(newest).map_or(0, |(own, newest)| newest.saturating_sub(own));
+        Duration::from_millis(behind)
+    }
+}
+
 impl DataflowLog {
     /// Watches a worker, which must not have built its dataflow yet.
     pub fn watch(&self, worker: &Worker) {
@@ -87,6 +104,23 @@ impl DataflowLog {
                 events.drain(..).for_each(|(time, event)| log.take(time, event));
             }
         });
+        if worker.index() > 0 {
+            return;
+        }
+        let of_times = |what: &str| format!("timely/{what}/{}", std::any::type_name::<Time>());
+        let (connected, held) = (Arc::clone(&self.frontiers), Arc::clone(&self.frontiers));
+        register.insert::<TimelySummaryEventBuilder<Time>, _>(&of_times("summary"), move |_, events| {
+            if let Some(events) = events {
+                let mut frontiers = lock(&connected);
+                events.drain(..).for_each(|(_, event)| frontiers.connects(event.id, &event.summary));
+            }
+        });
+        register.insert::<TrackerEventBuilder<Time>, _>(&of_times("reachability"), move |_, events| {
+            if let Some(events) = events {
+                let mut frontiers = lock(&held);
+                events.drain(..).for_each(|(_, event)| frontiers.take(event));
+            }
+        });
     }
 
     /// What has been done so far, as far as workers have told: they do when they pause.
@@ -94,6 +128,14 @@ impl DataflowLog {
         let workers = lock(&self.workers);
         let mut summary = DataflowSummary { workers: workers.len(), ..DataflowSummary::default() };
         workers.iter().for_each(|worker| lock(worker).add_to(&mut summary));
+        if let Some(worker) = workers.first() {
+            let frontiers = lock(&self.frontiers).of(&lock(worker).graph());
+            for (place, frontier) in frontiers {
+                if let Some(operator) = summary.operators.get_mut(&place) {
+                    operator.frontier = frontier;
+                }
+            }
+        }
         // What holds others is busy while they are.
         let inner: Vec<Address> = summary.operators.keys().cloned().collect();
         summary.operators.retain(|address, _| {
@@ -122,11 +164,92 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use timely::dataflow::operators::vec::Map;
-    use timely::dataflow::operators::{Exchange, Input, Inspect, Probe};
+    use timely::dataflow::operators::vec::{Delay, Map};
+    use timely::dataflow::operators::{Concat, Exchange, Input, Inspect, Probe};
     use timely::dataflow::{InputHandle, ProbeHandle};
 
     use super::*;
+
+    #[test]
+    fn frontiers_are_those_of_all_workers() {
+        let log = Arc::new(DataflowLog::default());
+        let watched = Arc::clone(&log);
+        let (seen, summaries) = std::sync::mpsc::channel();
+        let guards = timely::execute(timely::Config::process(2), move |worker| {
+            watched.watch(worker);
+            let mut input = InputHandle::new();
+            let probe = ProbeHandle::new();
+            worker.dataflow::<u64, _, _>(|scope| {
+                let numbers = scope.input_from(&mut input).map(|number: u64| number + 1);
+                let kept = numbers.exchange(|number| *number).delay(|_, time| time + 7);
+                kept.inspect(|_| ()).probe_with(&probe);
+            });
+            // The slower worker holds all of them back.
+            let to = 10 + 5 * worker.index() as u64;
+            input.send(1);
+            input.advance_to(to);
+            while probe.less_than(&10) {
+                worker.step();
+            }
+            if worker.index() == 0 {
+                seen.send(watched.summary()).expect("the test waits");
+            }
+            input.close();
+            while !probe.done() {
+                worker.step();
+            }
+            if let Some(mut register) = worker.log_register() {
+                register.flush();
+            }
+        });
+        let summary = summaries.recv().expect("a summary");
+        let of = |summary: &DataflowSummary, name: &str| {
+            let found = summary.operators.values().find(|operator| operator.name == name);
+            found.unwrap_or_else(|| panic!("{name} in {summary:#?}")).clone()
+        };
+        for name in ["Input", "FlatMap", "Exchange", "Delay", "InspectBatch", "Probe"] {
+            let operator = of(&summary, name);
+            assert_eq!(operator.frontier, Some(10), "{name}: {summary:#?}");
+            assert_eq!(summary.lag(&operator), Duration::ZERO);
+        }
+        guards.expect("threads").join().into_iter().for_each(|result| result.expect("no panic"));
+        let summary = log.summary();
+        for operator in summary.operators.values() {
+            assert_eq!((operator.frontier, summary.lag(operator)), (None, Duration::ZERO), "{operator:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_back_holds_back_what_comes_after() {
+        let log = DataflowLog::default();
+        let summary = timely::execute_directly(move |worker| {
+            log.watch(worker);
+            let (mut fast, mut slow) = (InputHandle::new(), InputHandle::new());
+            let probe = ProbeHandle::new();
+            worker.dataflow::<u64, _, _>(|scope| {
+                let fast = scope.input_from(&mut fast).map(|number: u64| number);
+                let slow = scope.input_from(&mut slow).inspect(|_: &u64| ());
+                fast.concat(slow).probe_with(&probe);
+            });
+            fast.advance_to(4_000);
+            slow.advance_to(1_500);
+            while probe.less_than(&1_500) {
+                worker.step();
+            }
+            if let Some(mut register) = worker.log_register() {
+                register.flush();
+            }
+            log.summary()
+        });
+        let of = |name: &str| {
+            let operator =
+                summary.operators.values().find(|operator| operator.name == name).expect("is there");
+            (operator.frontier, summary.lag(operator))
+        };
+        let (ahead, behind) = ((Some(4_000), Duration::ZERO), (Some(1_500), Duration::from_millis(2_500)));
+        assert_eq!((of("FlatMap"), of("InspectBatch")), (ahead, behind));
+        assert_eq!((of("Concatenate"), of("Probe")), (behind, behind), "{summary:#?}");
+    }
 
     #[test]
     fn records_are_counted_for_any_number_of_workers() {

@@ -11,10 +11,12 @@
 mod journal;
 mod offsets;
 mod together;
+mod trace;
 
 pub use journal::{Journal, SharedJournal};
 pub use offsets::Offsets;
 pub use together::Together;
+pub use trace::QueryTraces;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -22,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::trace::QueryTrace;
 use freshet_schemas::{Answer, AsOf, Fault, FaultCode, Headers, Record};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -55,6 +58,8 @@ pub struct Producer {
     pub offsets: Rc<RefCell<Offsets>>,
     /// Where answers are kept as a table, if they are.
     pub journal: Option<SharedJournal>,
+    /// Spans of queries, if there are traces.
+    pub traces: Option<QueryTraces>,
     /// Written, and not known to be written: for the end of a run.
     pub unsettled: Rc<RefCell<usize>>,
     /// Time after which a waiting operator looks again.
@@ -105,6 +110,8 @@ struct Outgoing {
     as_of: AsOf,
     /// What is kept of it, once it is handed over.
     row: Option<Box<AnsweredQuery>>,
+    /// What is told of it once it is written.
+    trace: Option<Box<QueryTrace>>,
 }
 
 /// Writes answers and dead letters.
@@ -143,9 +150,12 @@ pub fn produce<'scope>(
 impl Producer {
     /// The record of an answer; none where who asked waits at the desk.
     fn answer(&self, record: AnswerRecord) -> Option<Outgoing> {
-        let AnswerRecord { origin, headers, read_at_us, id, answer } = record;
-        let answer = timed(&answer, clock::now_us().saturating_sub(read_at_us));
+        let AnswerRecord { origin, mut headers, read_at_us, id, answer } = record;
+        let now_us = clock::now_us();
+        let answer = timed(&answer, now_us.saturating_sub(read_at_us));
         self.metrics.answered(origin.is_gateway(), &answer);
+        let trace = self.traces.as_ref();
+        let trace = trace.and_then(|t| t.begin(origin, (read_at_us, now_us), &answer, &mut headers));
         let journal = self.journal.as_ref();
         let row = |answer: &Answer| journal?.borrow_mut().row(origin, read_at_us, answer.clone());
         if origin.is_gateway() {
@@ -154,6 +164,9 @@ impl Producer {
             }
             if let Some(desk) = &self.desk {
                 desk.answer(origin.offset, answer);
+            }
+            if let Some(trace) = trace {
+                trace.written(true, now_us);
             }
             return None;
         }
@@ -164,6 +177,7 @@ impl Producer {
             row: row(&answer).map(Box::new),
             record: answer_record(&id, &answer, headers),
             answers: Some(id),
+            trace,
         })
     }
 
@@ -173,7 +187,7 @@ impl Producer {
             journal.borrow_mut().forget(origin);
         }
         let (topic, record) = (letter.topic, letter.record);
-        Outgoing { topic, record, settles, answers: None, as_of: AsOf::new(), row: None }
+        Outgoing { topic, record, settles, answers: None, as_of: AsOf::new(), row: None, trace: None }
     }
 
     /// Hands over what there is room for; returns how much is handed over and not known to be written.
@@ -217,6 +231,9 @@ impl Producer {
     fn settle(&self, outgoing: Outgoing, fate: Result<(), String>) -> Option<Outgoing> {
         match (fate, outgoing.answers) {
             (Ok(()), _) => {
+                if let Some(trace) = outgoing.trace {
+                    trace.written(false, clock::now_us());
+                }
                 if let Some(origin) = outgoing.settles {
                     self.offsets.borrow_mut().settle(origin.partition, origin.offset);
                 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use freshet_schemas::Partition;
 
+use super::trace::QueryTrace;
 use super::{Offsets, Outgoing, not_written};
+use crate::clock;
 use crate::connect::{Batch, Entry, Progress, TransactionSink};
 use crate::control::Control;
 use crate::snapshot::answers::AnsweredQuery;
@@ -20,12 +22,22 @@ pub struct Together {
     /// Handed over last.
     handed: BTreeMap<Partition, Progress>,
     next_progress: Instant,
+    /// Records handed over so far; they are written in this order.
+    records: usize,
+    /// Traces of those that are not known to be written, each with the number of records up to its own.
+    traces: VecDeque<(usize, Box<QueryTrace>)>,
 }
 
 impl Together {
     /// Writes to a sink; `recovered` is what was committed before.
     pub fn new(sink: TransactionSink, recovered: BTreeMap<Partition, Progress>) -> Self {
-        Self { sink, handed: recovered, next_progress: Instant::now() + PROGRESS_INTERVAL }
+        Self {
+            sink,
+            handed: recovered,
+            next_progress: Instant::now() + PROGRESS_INTERVAL,
+            records: 0,
+            traces: VecDeque::new(),
+        }
     }
 
     /// Hands over what there is room for; returns how much is not known to be written. Queries count as settled from
@@ -41,12 +53,14 @@ impl Together {
         let mut offsets = offsets.borrow_mut();
         let count = queue.len().min(self.sink.room());
         let mut entries = Vec::with_capacity(count);
-        for Outgoing { topic, record, settles, answers, as_of, row } in queue.drain(..count) {
+        for Outgoing { topic, record, settles, answers, as_of, row, trace } in queue.drain(..count) {
             if let Some(origin) = settles {
                 offsets.settle(origin.partition, origin.offset);
             }
             offsets.reflect(&as_of);
             keep(row);
+            self.records += 1;
+            self.traces.extend(trace.map(|trace| (self.records, trace)));
             entries.push(Entry { topic, record, instead: answers.map(|_| not_written as _) });
         }
         let now = Instant::now();
@@ -66,6 +80,11 @@ impl Together {
         if let Some(error) = self.sink.failure() {
             control.fail(&*error);
         }
-        self.sink.unsettled()
+        let unsettled = self.sink.unsettled();
+        while self.traces.front().is_some_and(|(number, _)| number + unsettled <= self.records) {
+            let Some((_, trace)) = self.traces.pop_front() else { break };
+            trace.written(false, clock::now_us());
+        }
+        unsettled
     }
 }

@@ -10,6 +10,8 @@
 
 mod restored;
 mod shards;
+#[cfg(test)]
+mod tests;
 
 pub use restored::{Restored, restored};
 pub use shards::{Living, Shards};

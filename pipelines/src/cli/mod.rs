@@ -45,7 +45,7 @@ enum Command {
     Run(run::RunArgs),
     /// Ask one question and show how each hit was ranked, stage by stage.
     #[command(
-        after_help = "Example: freshet query --config config/files.toml \"how do I stop being billed\""
+        after_help = "Examples: freshet query --config config/files.toml \"how do I stop being billed\"\n          echo '{\"count\": true}' | freshet query --query -"
     )]
     Query(query::QueryArgs),
     /// Answer a log of queries again, against two snapshots or by two plans, and show what moved.

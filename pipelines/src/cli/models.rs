@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use comfy_table::{Table, presets};
 use freshet_config::LANGUAGES;
-use freshet_operators::embed::registry::MODELS;
+use freshet_operators::embed::registry::{KnownModel, MODELS};
 use freshet_operators::embed::{Head, Progress, locate, pull};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use super::{Failure, with_causes};
 
@@ -16,7 +17,11 @@ use super::{Failure, with_causes};
 #[derive(Subcommand)]
 pub(crate) enum ModelsCommand {
     /// List the models that are known by name: what they give, and their size on this machine, if they are here.
-    List,
+    List {
+        /// Print the list as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Fetch a model from the Hugging Face hub into its usual cache (HF_HOME; refuses if HF_HUB_OFFLINE is set).
     Pull {
         /// Name or repository; NAME:int8 for the small variant, NAME@REVISION for a commit, tag or branch.
@@ -27,13 +32,39 @@ pub(crate) enum ModelsCommand {
 #[allow(clippy::print_stdout, reason = "the result of the command")]
 pub(crate) fn models(command: &ModelsCommand) -> Result<(), Failure> {
     match command {
-        ModelsCommand::List => println!("{}", list()),
+        ModelsCommand::List { json: true } => println!("{:#}", json_list()),
+        ModelsCommand::List { json: false } => println!("{}", list()),
         ModelsCommand::Pull { name } => {
             let folder = pull(name, Bar::new).map_err(|error| Failure::Run(with_causes(&error)))?;
             println!("{name}: {}", folder.display());
         }
     }
     Ok(())
+}
+
+/// All models, with what is unknown or does not apply as null.
+fn json_list() -> Value {
+    let model = |model: &KnownModel| {
+        let located = locate(model.name, &BTreeMap::new()).ok();
+        json!({
+            "name": model.name,
+            "kind": model.head.name(),
+            "dim": (!matches!(model.head, Head::CrossEncoder { .. })).then_some(model.dim),
+            "tokens_max": model.max_tokens,
+            "megabytes": model.weights.megabytes,
+            "megabytes_int8": model.int8.map(|weights| weights.megabytes),
+            "license": model.license,
+            "languages": model.languages,
+            "repository": model.weights.repository,
+            "folder": located.as_ref().map(|located| &located.folder),
+            "bytes_here": located.as_ref().map(|located| bytes(&located.folder)),
+        })
+    };
+    let bm25 = json!({
+        "name": "bm25", "kind": "sparse", "dim": null, "tokens_max": null, "megabytes": 0, "megabytes_int8": null,
+        "license": null, "languages": LANGUAGES, "repository": null, "folder": null, "bytes_here": 0,
+    });
+    MODELS.iter().map(model).chain([bm25]).collect()
 }
 
 fn list() -> Table {
@@ -78,17 +109,18 @@ fn list() -> Table {
     table
 }
 
-/// Megabytes of the files of a folder; links lead to where the hub's cache keeps them.
+/// Bytes of the files of a folder; links lead to where the hub's cache keeps them.
+fn bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |path: PathBuf| match std::fs::metadata(&path) {
+        Ok(found) if found.is_dir() => bytes(&path),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(|entry| size(entry.path())).sum()
+}
+
 fn size_here(folder: &Path) -> String {
-    fn bytes(folder: &Path) -> u64 {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let size = |path: PathBuf| match std::fs::metadata(&path) {
-            Ok(found) if found.is_dir() => bytes(&path),
-            Ok(found) => found.len(),
-            Err(_) => 0,
-        };
-        entries.map(|entry| size(entry.path())).sum()
-    }
     format!("{} MB", bytes(folder).div_ceil(1_000_000))
 }
 

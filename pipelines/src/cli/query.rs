@@ -1,6 +1,7 @@
 //! `freshet query`
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,11 @@ pub(crate) struct QueryArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// The question.
-    text: String,
+    #[arg(required_unless_present = "query")]
+    text: Option<String>,
+    /// Ask a whole query in the query language, from a file or (`-`) from standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "plan", "limit"])]
+    query: Option<PathBuf>,
     /// Plan of the configuration. Default: `default`.
     #[arg(long)]
     plan: Option<String>,
@@ -52,12 +57,7 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::Run(with_causes(error));
     let connector =
         connect::open(&config.connector, &config.pipeline.name).map_err(|error| failed(&error))?;
-    let question = Question {
-        text: args.text.clone(),
-        plan: args.plan.clone(),
-        limit: args.limit,
-        consistency: if args.strong { "strong" } else { "latest" }.into(),
-    };
+    let question = question(args)?;
     if args.at.is_some() && config.snapshots.is_none() {
         let what = format!("--at: {} has no [snapshots]", args.config.config.display());
         return Err(Failure::Usage(what));
@@ -91,7 +91,7 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
     if args.json {
         println!("{}", String::from_utf8_lossy(&answer.to_json()));
     } else {
-        show(&args.text, &answer);
+        show(args.text.as_deref(), &answer);
     }
     match answer.error {
         Some(error) => Err(Failure::Run(format!("{}: {}", error.code.as_str(), error.message))),
@@ -99,12 +99,31 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
     }
 }
 
+/// What is asked.
+fn question(args: &QueryArgs) -> Result<Question, Failure> {
+    let question = match (&args.query, &args.text) {
+        (Some(file), _) => {
+            let read = match file.to_str() {
+                Some("-") => std::io::read_to_string(std::io::stdin()),
+                _ => std::fs::read_to_string(file),
+            };
+            let wrong = |what: String| Failure::Usage(format!("--query: {} {what}", file.display()));
+            let text = read.map_err(|error| wrong(format!("cannot be read: {error}")))?;
+            Question::query(&text).map_err(wrong)?
+        }
+        (None, text) => Question::text(text.as_deref().unwrap_or_default(), args.plan.as_deref(), args.limit),
+    };
+    Ok(if args.strong { question.with_consistency("strong") } else { question })
+}
+
 #[allow(clippy::print_stdout, reason = "the result of the command")]
-fn show(text: &str, answer: &Answer) {
+fn show(text: Option<&str>, answer: &Answer) {
     if answer.error.is_some() {
         return;
     }
-    println!("{text}");
+    if let Some(text) = text {
+        println!("{text}");
+    }
     println!("{}", render::found(answer, std::io::stdout().is_terminal()));
     println!("{}", render::reflects(answer));
 }

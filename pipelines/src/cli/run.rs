@@ -44,7 +44,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         ConnectorConfig::Kafka(_) => None,
     };
-    let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?.with_gateway();
+    let setup = Setup::load(config).map_err(|error| Failure::Usage(with_causes(&error)))?;
+    let setup = setup.with_traces().map_err(|error| Failure::Run(with_causes(&error)))?.with_gateway();
     let control = Arc::new(Control::default());
     let collections = setup.config.collections.enabled.then(|| {
         let open = collections::opener(&setup.config.connector);

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use freshet_config::{Config, Connector as ConnectorConfig, Kafka};
 use freshet_operators::connect::{self, ConnectError, Connector};
+use freshet_operators::trace::Tracer;
 use serde_json::{Map, Value};
 
 pub(crate) use self::inference::{Inference, InferenceError, Text};
@@ -71,6 +72,8 @@ pub enum CollectionError {
 pub struct Collections {
     base: Config,
     topic: String,
+    /// Of the process.
+    tracer: Option<Tracer>,
     open: Opener,
     log: Log,
     /// Makes vectors of texts.
@@ -119,7 +122,8 @@ impl Collections {
         let inference = Arc::new(Inference::new(setup));
         let state = State { entries, running: BTreeMap::new() };
         let (changes, state) = (Mutex::default(), Mutex::new(state));
-        let collections = Self { base, topic, open, log, inference, changes, state };
+        let collections =
+            Self { base, topic, tracer: setup.tracer.clone(), open, log, inference, changes, state };
         // Not under the lock, which is taken below.
         let entries = collections.lock().entries.clone();
         for (name, entry) in entries {
@@ -296,7 +300,7 @@ impl Collections {
     fn start(&self, name: &str, schema: Schema, made: &Made) -> Result<Arc<Collection>, CollectionError> {
         let config = running::config(&self.base, name, &schema, made.shards);
         let connector = (self.open)(&config.pipeline.name)?;
-        let setup = Setup::with_models(config, Vec::new())?.with_gateway();
+        let setup = Setup::with_models(config, Vec::new())?.with_tracer(self.tracer.clone()).with_gateway();
         Collection::start(name, schema, setup, connector)
     }
 

@@ -28,6 +28,8 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
             "records_in": operator.records_in,
             "records_out": operator.records_out,
             "queued": operator.queued,
+            "frontier": operator.frontier,
+            "frontier_lag_seconds": summary.lag(operator).as_secs_f64(),
         })
     });
     let channels = summary.channels.iter().map(|((from, to), channel)| {
@@ -35,6 +37,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
     });
     let metrics = &app.pipe.setup.metrics;
     let body = json!({
+        "observed": app.pipe.setup.config.pipeline.observe,
         "workers": summary.workers,
         "parked_seconds": summary.parked.as_secs_f64(),
         "applied_lag_seconds": metrics.applied_lag_seconds.get(),

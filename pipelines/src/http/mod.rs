@@ -22,6 +22,7 @@ pub(crate) mod refusal;
 mod search;
 mod serve;
 mod tls;
+mod trace;
 pub(crate) mod writer;
 
 use std::net::{SocketAddr, TcpListener};
@@ -151,6 +152,7 @@ impl Server {
         setup.metrics.register(&registry)?;
         setup.snapshot_metrics.register(&registry)?;
         setup.rerank_metrics.register(&registry)?;
+        setup.trace_metrics.register(&registry)?;
         if let Some(service) = &setup.service {
             service.metrics().register(&registry)?;
         }
@@ -233,6 +235,10 @@ fn router(app: &Arc<App>) -> Router {
         Some(_) => router.route("/", get(qdrant::root)).merge(qdrant::router(app)),
     };
     let router = router.fallback(guard::not_found).method_not_allowed_fallback(guard::wrong_method);
+    let router = match &app.pipe.setup.tracer {
+        None => router,
+        Some(_) => router.layer(middleware::from_fn(trace::carry)),
+    };
     router
         .layer(cors(&app.http.cors_origins))
         .layer(CatchPanicLayer::custom(guard::panicked))

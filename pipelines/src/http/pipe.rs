@@ -10,6 +10,7 @@ use freshet_schemas::{Answer, AsOf, DocumentSpec, Fault, FaultCode, Record};
 use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
+use super::trace;
 use super::writer::{DocumentWriter, Fates};
 use crate::setup::Setup;
 use crate::status::{Phase, covers};
@@ -57,7 +58,7 @@ impl Pipe {
     }
 
     /// Puts a query into the dataflow.
-    pub(crate) fn ask(&self, record: Record) -> Result<oneshot::Receiver<Answer>, Refusal> {
+    pub(crate) fn ask(&self, mut record: Record) -> Result<oneshot::Receiver<Answer>, Refusal> {
         if let Some(why) = self.phase().obstacle() {
             return Err(Refusal::later("not_ready", why));
         }
@@ -67,12 +68,15 @@ impl Pipe {
             // Who asked may have gone.
             let _ = sender.send(answer);
         };
+        record.headers.extend(trace::carried());
         gateway.ask(record, Box::new(reply))?;
         Ok(answer)
     }
 
     /// Writes records to the documents topic; says what became of each, once all fates are known.
-    pub(crate) async fn write(&self, records: Vec<Record>) -> Result<Fates, Refusal> {
+    pub(crate) async fn write(&self, mut records: Vec<Record>) -> Result<Fates, Refusal> {
+        let carried = trace::carried();
+        records.iter_mut().for_each(|record| record.headers.extend(carried.iter().cloned()));
         self.writer.write(records)?.await.map_err(|_| Refusal::ended())
     }
 

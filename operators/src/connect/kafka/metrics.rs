@@ -53,6 +53,8 @@ impl KafkaMetrics {
 
     /// Where reading stands.
     pub(super) fn read(&self, topic: &str, next: &BTreeMap<Partition, Offset>) {
+        // Shown as 0 from the beginning, so that a rise is seen.
+        self.skip(topic, 0);
         for (partition, next) in next {
             self.next.with_label_values(&[topic, &partition.to_string()]).set(*next);
         }

@@ -331,13 +331,53 @@ fn counters_are_shown_in_a_registry() {
     assert!(counts.busy_seconds > 0.0);
     let shown: Vec<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
     let expected = [
+        "batch_padding_ratio",
+        "batch_texts",
+        "batch_tokens",
         "batches_total",
         "busy_seconds_total",
         "failures_total",
         "padding_tokens_total",
+        "queue_seconds",
         "queue_texts",
+        "run_seconds",
         "texts_total",
         "tokens_total",
     ];
     assert_eq!(shown, expected.map(|name| format!("freshet_embedding_{name}")));
+    let sum = |name: &str, priority: &str| {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == format!("freshet_embedding_{name}"));
+        let metrics = family.expect("is shown").get_metric();
+        let of_priority = |metric: &&prometheus::proto::Metric| metric.get_label()[0].value() == priority;
+        let histogram = metrics.iter().find(of_priority).expect("has a value").get_histogram();
+        (histogram.get_sample_count(), histogram.get_sample_sum())
+    };
+    // Every text waits once; texts of unlike lengths run apart.
+    assert_eq!((sum("queue_seconds", "document").0, sum("queue_seconds", "query").0), (3, 1));
+    assert_eq!((sum("batch_texts", "document"), sum("batch_texts", "query")), ((3, 3.0), (1, 1.0)));
+    assert_eq!((sum("batch_tokens", "document").1, sum("batch_tokens", "query").1), (8.0, 1.0));
+    assert_eq!(sum("batch_padding_ratio", "document"), (3, 0.0));
+    assert_eq!((sum("run_seconds", "document").0, sum("run_seconds", "query").0), (3, 1));
+}
+
+#[test]
+fn a_text_waits_from_its_job_to_its_thread() {
+    let (send, replies) = channel();
+    let gate = Gate::closed();
+    let service = gated(&gate, &config(1, 16, 64));
+    let registry = prometheus::Registry::new();
+    service.metrics().register(&registry).expect("a new registry");
+    submit(&service, job("runs", Priority::Document, &["a"], &send));
+    gate.wait_held(1);
+    submit(&service, job("waits", Priority::Document, &["b"], &send));
+    const AT_LEAST: Duration = Duration::from_millis(20);
+    replies.recv_timeout(AT_LEAST).expect_err("the only thread is held");
+    gate.allow(usize::MAX);
+    names(&replies, 2);
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == "freshet_embedding_queue_seconds");
+    let histogram = family.expect("is shown").get_metric()[0].get_histogram();
+    assert_eq!(histogram.get_sample_count(), 2);
+    assert!(histogram.get_sample_sum() >= AT_LEAST.as_secs_f64(), "{histogram:?}");
 }

@@ -2,6 +2,7 @@
 // The operators of the running dataflow, in layers from sources to sinks, with what they did since the last look.
 
 const INTERVAL_MS = 2000;
+const LATE_SECONDS = 1;
 const BOX = { width: 168, height: 46, across: 28, down: 34 };
 const SVG = "http://www.w3.org/2000/svg";
 const picture = document.querySelector("#picture");
@@ -73,6 +74,11 @@ function arrange(flow) {
   };
 }
 
+/** How far an operator is behind the one that is furthest. */
+const lag = (operator) => (operator.frontier === null ? "done" : `${operator.frontier_lag_seconds.toFixed(2)} s`);
+const frontier = (operator) => (operator.frontier === null
+  ? "nothing more to come" : `done up to ${new Date(operator.frontier).toISOString()}, ${lag(operator)} behind`);
+
 function draw(flow, done) {
   if (layout === null || layout.key !== flow.operators.map((operator) => operator.id).join()) layout = arrange(flow);
   const svg = element("svg", { viewBox: `-4 -4 ${layout.width + 8} ${layout.height + 8}`, width: layout.width + 8, height: layout.height + 8 });
@@ -92,13 +98,13 @@ function draw(flow, done) {
   for (const operator of flow.operators) {
     const { x, y } = layout.spots.get(operator.id);
     const now = done.operators.get(operator.id);
-    const group = element("g", { transform: `translate(${x} ${y})`, class: "operator" });
+    const group = element("g", { transform: `translate(${x} ${y})`, class: operator.frontier_lag_seconds >= LATE_SECONDS ? "operator late" : "operator" });
     group.append(element("rect", { width: BOX.width, height: BOX.height, rx: 8, class: "box" }));
     group.append(element("rect", { width: Math.max(0, Math.min(1, now.busy) * BOX.width).toFixed(1), height: 4, y: BOX.height - 4, class: "busy" }));
     const name = operator.name.length > 24 ? `${operator.name.slice(0, 23)}…` : operator.name;
     group.append(element("text", { x: 10, y: 18, class: "name" }, name));
     group.append(element("text", { x: 10, y: 34, class: "rate" }, `${rate(now.in)}/s · ${(now.busy * 100).toFixed(0)} %`));
-    group.append(element("title", {}, `${operator.name}: ${number.format(operator.records_in)} records in, ${number.format(operator.records_out)} out, ${operator.busy_seconds.toFixed(2)} s busy`));
+    group.append(element("title", {}, `${operator.name}: ${number.format(operator.records_in)} records in, ${number.format(operator.records_out)} out, ${operator.busy_seconds.toFixed(2)} s busy, ${frontier(operator)}`));
     svg.append(group);
   }
   picture.replaceChildren(svg);
@@ -108,7 +114,7 @@ function table(flow, done) {
   const busiest = [...flow.operators].sort((a, b) => done.operators.get(b.id).busy - done.operators.get(a.id).busy);
   rows.replaceChildren(...busiest.map((operator) => {
     const now = done.operators.get(operator.id);
-    const cells = [operator.name, `${(now.busy * 100).toFixed(1)} %`, rate(now.in), rate(now.out), number.format(operator.queued), rate(now.runs), number.format(operator.records_in)];
+    const cells = [operator.name, `${(now.busy * 100).toFixed(1)} %`, rate(now.in), rate(now.out), number.format(operator.queued), rate(now.runs), number.format(operator.records_in), lag(operator)];
     const row = document.createElement("tr");
     row.append(...cells.map((text, at) => {
       const cell = document.createElement(at === 0 ? "th" : "td");
@@ -147,7 +153,9 @@ async function look() {
     const flow = await response.json();
     const at = performance.now();
     const done = between(flow, at);
-    if (flow.operators.length === 0) {
+    if (!flow.observed) {
+      state.textContent = "operators are not counted: pipeline.observe = false";
+    } else if (flow.operators.length === 0) {
       state.textContent = "the dataflow is not built yet";
     } else {
       draw(flow, done);

@@ -1,0 +1,71 @@
+//! Spans of documents whose writer traces them: from reading the record until it is in the indexes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use freshet_schemas::Record;
+
+use crate::clock;
+use crate::index::Time;
+use crate::trace::{Open, SpanKind, Tracer, number, text};
+
+/// Makes the spans of a worker's documents. What is open is bounded by the budget between source and index.
+#[derive(Debug)]
+pub struct DocumentTraces {
+    tracer: Tracer,
+    topic: Arc<str>,
+    pipeline: Arc<str>,
+    /// By the tick at which they were read, ascending.
+    open: VecDeque<(Time, Reading)>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    span: Open,
+    read_us: u64,
+    partition: i32,
+    offset: i64,
+    id: Option<String>,
+}
+
+impl DocumentTraces {
+    /// Of the documents of a topic.
+    pub fn new(tracer: Tracer, topic: Arc<str>, pipeline: Arc<str>) -> Self {
+        Self { tracer, topic, pipeline, open: VecDeque::new() }
+    }
+
+    /// Records are read at a tick; ticks ascend.
+    pub(super) fn read(&mut self, tick: Time, records: &[Record]) {
+        for record in records {
+            let Some(span) = self.tracer.follow(&record.headers) else { continue };
+            let id = record.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned());
+            let (partition, offset) = (record.partition, record.offset);
+            let reading = Reading { span, read_us: clock::now_us(), partition, offset, id };
+            self.open.push_back((tick, reading));
+        }
+    }
+
+    /// Ticks are in the indexes.
+    pub(super) fn applied(&mut self, closed: impl Fn(&Time) -> bool) {
+        let mut spans = Vec::new();
+        while self.open.front().is_some_and(|(tick, _)| closed(tick)) {
+            let Some((_, reading)) = self.open.pop_front() else { break };
+            let times = (reading.read_us, clock::now_us());
+            let mut span = reading.span.end("freshet.document", SpanKind::Consumer, times);
+            span.attributes = vec![
+                text("messaging.system", self.tracer.system()),
+                text("messaging.operation.name", "process"),
+                text("messaging.operation.type", "process"),
+                text("messaging.destination.name", &*self.topic),
+                text("messaging.destination.partition.id", reading.partition.to_string()),
+                number("messaging.kafka.offset", reading.offset),
+                text("messaging.consumer.group.name", &*self.pipeline),
+            ];
+            span.attributes.extend(reading.id.map(|id| text("messaging.kafka.message.key", id)));
+            spans.push(span);
+        }
+        if !spans.is_empty() {
+            self.tracer.send(spans);
+        }
+    }
+}
