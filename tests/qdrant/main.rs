@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
 
 mod malformed;
+mod schemathesis;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

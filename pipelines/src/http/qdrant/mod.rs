@@ -16,6 +16,7 @@ mod points;
 mod query;
 mod read;
 mod routes;
+mod schemas;
 mod service;
 mod vectors;
 
@@ -30,6 +31,7 @@ use axum::routing::{delete, get, post, put};
 
 pub(super) use self::envelope::Problem;
 pub(super) use self::routes::{ROUTES, operation};
+pub(super) use self::schemas::components;
 pub(super) use self::service::root;
 use super::{App, guard};
 use crate::collections::{Collection, Collections};
@@ -91,12 +93,17 @@ const READS: [&str; 12] = [
     "/facet",
 ];
 
+/// Whether a route that is posted to only reads.
+fn is_read(path: &str) -> bool {
+    READS.iter().any(|end| path.ends_with(end))
+}
+
 /// As for the other routes, with Qdrant's shape of a refusal.
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = guard::matched(&request);
     let reads = match *request.method() {
         Method::GET | Method::HEAD => true,
-        Method::POST => READS.iter().any(|end| path.ends_with(end)),
+        Method::POST => is_read(&path),
         _ => false,
     };
     match guard::admitted(&app, request, next, !reads).await {
