@@ -80,6 +80,10 @@ fn a_question_in_the_address_finds_and_filters() {
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&stars=2,7")), ["c"]);
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&stars.gte=3")), ["a"]);
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&tags=desk")), ["c"]);
+    assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&offset=1")), ["a"]);
+    let scores = site.get("/api/search?q=berth&plan=bm25").json();
+    let second = scores["points"][1]["score"].as_f64().unwrap();
+    assert_eq!(ids(&site.get(&format!("/api/search?q=berth&plan=bm25&score_threshold={second}"))), ["c"]);
     // Of a field that is not configured both spellings are meant.
     let mut either = ids(&site.get("/api/search?q=the+berth+or+invoice&plan=bm25&note=4"));
     either.sort();
@@ -242,6 +246,43 @@ fn limits_refuse_what_is_too_much() {
     assert_eq!((late.status, late.json()["error"]["code"].clone()), (504, json!("timeout")));
     assert_eq!(site.get("/api/search?q=berth").status, 200);
     site.stop();
+}
+
+#[test]
+fn bodies_of_all_requests_have_a_bound_together() {
+    let site = Site::start(|http| {
+        http.body_bytes_max = 1000.try_into().unwrap();
+        http.bodies_bytes_max = 1500.try_into().unwrap();
+    });
+    let query = br#"{"text": "berth"}"#;
+    // One that has said how long it will be, and one that sends pieces without saying how many.
+    let mut told = connect(site.address());
+    told.write_all(b"POST /api/query HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 900\r\n\r\n{").unwrap();
+    let mut pieces = connect(site.address());
+    let head = b"POST /api/query HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    pieces.write_all(head).unwrap();
+    pieces.write_all(format!("1f4\r\n{}\r\n", " ".repeat(500)).as_bytes()).unwrap();
+    let held = || {
+        let metrics = site.get("/metrics").body;
+        let line = metrics.lines().find(|line| line.starts_with("freshet_http_bodies_bytes"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).unwrap()
+    };
+    until(|| held() == 1400);
+    // There is room for a small one, and none for one that is larger.
+    assert_eq!(request(site.address(), "POST", "/api/query", &[], query).status, 200);
+    let refused = request(site.address(), "POST", "/api/query", &[], &[b' '; 101]);
+    assert_eq!((refused.status, refused.headers["retry-after"].as_str()), (503, "1"));
+    assert_eq!(refused.json()["error"]["code"], "overloaded");
+    pieces.write_all(format!("c8\r\n{}\r\n", " ".repeat(200)).as_bytes()).unwrap();
+    let refused = read(&mut pieces);
+    assert_eq!((refused.status, refused.headers["retry-after"].as_str()), (503, "1"));
+    // What has ended holds nothing.
+    until(|| held() == 900);
+    told.write_all(&[b' '; 899]).unwrap();
+    assert_eq!(read(&mut told).status, 400);
+    until(|| held() == 0);
+    assert_eq!(request(site.address(), "POST", "/api/query", &[], query).status, 200);
+    site.finish();
 }
 
 #[test]
