@@ -69,7 +69,8 @@ pub(crate) fn http(mut section: Section<'_>) -> Http {
     }
     if http.bodies_bytes_max < http.body_bytes_max {
         let (all, one) = (http.bodies_bytes_max, http.body_bytes_max);
-        let message = format!("{all} bytes is less than body_bytes_max, {one}: the largest body would never fit");
+        let message =
+            format!("{all} bytes is less than body_bytes_max, {one}: the largest body would never fit");
         section.report("bodies_bytes_max", message);
     }
     if http.read_only_api_key.is_some() && !section.was_given("api_key") {

@@ -257,9 +257,13 @@ fn bodies_of_all_requests_have_a_bound_together() {
     let query = br#"{"text": "berth"}"#;
     // One that has said how long it will be, and one that sends pieces without saying how many.
     let mut told = connect(site.address());
-    told.write_all(b"POST /api/query HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 900\r\n\r\n{").unwrap();
+    told.write_all(
+        b"POST /api/query HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 900\r\n\r\n{",
+    )
+    .unwrap();
     let mut pieces = connect(site.address());
-    let head = b"POST /api/query HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head =
+        b"POST /api/query HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     pieces.write_all(head).unwrap();
     pieces.write_all(format!("1f4\r\n{}\r\n", " ".repeat(500)).as_bytes()).unwrap();
     let held = || {

@@ -68,7 +68,8 @@ pub(super) async fn admitted(
         let message = format!("{} requests are being served, as many as may be", app.http.requests_max);
         return Err(Refusal::later("overloaded", message));
     };
-    let (request, _share) = Share::of(&app.bodies, request, app.http.body_bytes_max.get()).map_err(no_room)?;
+    let (request, _share) =
+        Share::of(&app.bodies, request, app.http.body_bytes_max.get()).map_err(no_room)?;
     Ok(in_time(&app.http, next.run(request)).await)
 }
 

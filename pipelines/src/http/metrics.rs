@@ -30,7 +30,10 @@ impl HttpMetrics {
             requests: IntCounterVec::new(requests, &["route", "method", "status"])?,
             seconds: HistogramVec::new(seconds, &["route"])?,
             in_flight: IntGauge::new("freshet_http_requests_in_flight", "requests being served")?,
-            bodies: IntGauge::new("freshet_http_bodies_bytes", "bytes of the bodies of requests being served")?,
+            bodies: IntGauge::new(
+                "freshet_http_bodies_bytes",
+                "bytes of the bodies of requests being served",
+            )?,
             connections: IntGauge::new("freshet_http_connections", "open connections")?,
         };
         registry.put(Box::new(metrics.requests.clone()))?;

@@ -44,8 +44,8 @@ use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-pub(crate) use self::metrics::HttpMetrics;
 use self::bodies::Bodies;
+pub(crate) use self::metrics::HttpMetrics;
 use self::pipe::Pipe;
 use crate::collections::{Collection, Collections};
 use crate::setup::Setup;

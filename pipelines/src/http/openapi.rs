@@ -222,7 +222,11 @@ fn search_parameters() -> Value {
         question,
         parameter("limit", "Most hits; 10 unless given.", "integer"),
         parameter("offset", "Hits that are passed over before the first one; 0 unless given.", "integer"),
-        parameter("score_threshold", "Hits score more than this; those of a fusion at least as much.", "number"),
+        parameter(
+            "score_threshold",
+            "Hits score more than this; those of a fusion at least as much.",
+            "number"
+        ),
         parameter("plan", "Name of a configured plan.", "string"),
         parameter("consistency", "latest or strong.", "string"),
         parameter("explain", "Whether hits carry ranks and scores of each stage.", "boolean"),

@@ -20,6 +20,7 @@ mod schemas;
 mod service;
 mod vectors;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -28,6 +29,7 @@ use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
+use tokio::sync::OwnedRwLockReadGuard;
 
 pub(super) use self::envelope::Problem;
 pub(super) use self::routes::{ROUTES, operation};
@@ -126,12 +128,33 @@ impl App {
         own.or_else(|| list.get(&resolved)).ok_or_else(|| Problem::no_collection(name))
     }
 
-    /// The same, if it can be asked and written.
-    fn ready(&self, name: &str) -> Result<Arc<Collection>, Problem> {
-        let collection = self.collection(name)?;
-        match collection.obstacle() {
-            None => Ok(collection),
-            Some(why) => Err(Problem::later(why)),
+    /// The same, if it can be asked and written. Where another run takes its place, once that is there.
+    async fn ready(&self, name: &str) -> Result<Ready, Problem> {
+        let mut replaced = self.list()?.watch_replaced();
+        loop {
+            let collection = self.collection(name)?;
+            if let Some(request) = collection.enter().await {
+                return match collection.obstacle() {
+                    None => Ok(Ready { collection, _request: request }),
+                    Some(why) => Err(Problem::later(why)),
+                };
+            }
+            // It ends with the list of collections, which is the server's.
+            replaced.changed().await.map_err(Problem::internal)?;
         }
+    }
+}
+
+/// A collection that goes on until the request that has this is answered. A request has one at a time.
+struct Ready {
+    collection: Arc<Collection>,
+    _request: OwnedRwLockReadGuard<()>,
+}
+
+impl Deref for Ready {
+    type Target = Collection;
+
+    fn deref(&self) -> &Collection {
+        &self.collection
     }
 }
