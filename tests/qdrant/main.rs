@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freshet_tests::drive;
 use freshet_tests::http::{Response, request};
@@ -57,6 +57,7 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_freshet"))
             .args(["run", "--log", "warn", "--config"])
             .arg(&config)
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -96,8 +97,10 @@ impl Server {
     /// Waits until it says something; returns that line.
     fn says(&self, what: &str) -> String {
         let lines = self.lines.lock().unwrap();
+        let until = Instant::now() + LIMIT;
         loop {
-            let line = lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("it never says {what:?}"));
+            let left = until.saturating_duration_since(Instant::now());
+            let line = lines.recv_timeout(left).unwrap_or_else(|_| panic!("it never says {what:?}"));
             if line.contains(what) {
                 return line;
             }
