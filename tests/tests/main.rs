@@ -14,7 +14,6 @@ mod filters;
 mod freshness;
 mod gateway;
 mod http;
-mod http_figures;
 mod kafka;
 mod language;
 mod layout;
