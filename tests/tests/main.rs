@@ -14,6 +14,7 @@ mod filters;
 mod freshness;
 mod gateway;
 mod http;
+mod http_bodies;
 mod kafka;
 mod language;
 mod layout;
