@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings in what `cargo build` cannot: everything lands in vendor/, and a part that is already there is left alone.
 #
-#   scripts/setup.sh [tools|runtime|model|tiny|clients|kafka|duckdb|qdrant|s3|fastembed]...
+#   scripts/setup.sh [tools|runtime|model|tiny|clients|kafka|duckdb|qdrant|schemathesis|chromium|s3|fastembed]...
 #   default: tools runtime model
 #
 #   tools    compilers and libraries for FAISS and librdkafka            (apt; asks sudo when something is missing)
@@ -13,6 +13,8 @@
 #   kafka    Java and the jars of one Apache Kafka broker, for tests     → vendor/kafka/lib/
 #   duckdb   a Python with DuckDB, for tests that read snapshots         → vendor/duckdb/
 #   qdrant   a Python with Qdrant's client, for tests of its protocol   → vendor/qdrant/
+#   schemathesis  a Python with Schemathesis, which makes requests of the OpenAPI document   → vendor/schemathesis/
+#   chromium  a browser, for tests of the pages                         (apt)
 #   fastembed  a Python with fastembed, for a benchmark                  → vendor/fastembed/
 #   s3       a Python with moto, an S3 server, for tests of stores       → vendor/s3/
 set -eu
@@ -40,6 +42,15 @@ QDRANT_PACKAGES="qdrant-client==1.20.0 annotated-types==0.8.0 anyio==4.16.0 cert
 QDRANT_PACKAGES="$QDRANT_PACKAGES h11==0.16.0 h2==4.4.1 hpack==4.2.0 httpcore==1.0.9 httpx==0.28.1 hyperframe==6.1.0"
 QDRANT_PACKAGES="$QDRANT_PACKAGES idna==3.20 numpy==2.4.6 portalocker==4.4.2 protobuf==7.36.2 pydantic==2.14.3"
 QDRANT_PACKAGES="$QDRANT_PACKAGES pydantic_core==2.50.4 typing_extensions==4.16.0 typing-inspection==0.4.5 urllib3==2.8.0"
+
+# Schemathesis with all that it needs.
+SCHEMATHESIS_PACKAGES="schemathesis==4.32.5 anyio==4.16.0 certifi==2026.10.18 charset_normalizer==3.5.2 click==8.5.1"
+SCHEMATHESIS_PACKAGES="$SCHEMATHESIS_PACKAGES graphql-core==3.3.2 harfile==0.6.0 hypothesis==6.170.15"
+SCHEMATHESIS_PACKAGES="$SCHEMATHESIS_PACKAGES hypothesis-graphql==0.13.5 idna==3.20 iniconfig==2.3.1 jsonschema_rs==0.60.3"
+SCHEMATHESIS_PACKAGES="$SCHEMATHESIS_PACKAGES markdown-it-py==4.3.0 MarkupSafe==3.0.4 mdurl==0.1.2 packaging==26.3"
+SCHEMATHESIS_PACKAGES="$SCHEMATHESIS_PACKAGES pluggy==1.7.0 Pygments==2.21.0 pyrate-limiter==4.5.1 pytest==9.2.0"
+SCHEMATHESIS_PACKAGES="$SCHEMATHESIS_PACKAGES PyYAML==6.0.3 requests==2.34.2 rich==15.0.0 sortedcontainers==2.4.0"
+SCHEMATHESIS_PACKAGES="$SCHEMATHESIS_PACKAGES typing_extensions==4.16.0 urllib3==2.8.0 Werkzeug==3.1.9"
 
 # moto with what its S3 server needs, and nothing of the other services.
 S3_PACKAGES="moto==5.2.5 boto3==1.44.5 botocore==1.44.5 s3transfer==0.19.3 jmespath==1.1.0 urllib3==2.8.0"
@@ -294,13 +305,28 @@ duckdb() { python_with duckdb "duckdb $DUCKDB_VERSION" --no-deps "duckdb==$DUCKD
 qdrant() { python_with qdrant "Qdrant's client" --no-deps $QDRANT_PACKAGES; }
 
 # shellcheck disable=SC2086  # a list of words
+schemathesis() { python_with schemathesis Schemathesis --no-deps $SCHEMATHESIS_PACKAGES; }
+
+# Only where it can be installed: the tests of the pages tell whether one is needed.
+chromium() {
+    if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then
+        say "chromium: ready"
+    elif command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }; then
+        apt_packages "shows the pages in tests" chromium
+        say "chromium: ready"
+    else
+        say "chromium: not here, and not to be installed: the pages are not tested in a browser"
+    fi
+}
+
+# shellcheck disable=SC2086  # a list of words
 s3() { python_with s3 moto --no-deps $S3_PACKAGES; }
 
 [ $# -gt 0 ] || set -- tools runtime model
 for part; do
     case $part in
-        tools | runtime | model | tiny | clients | kafka | duckdb | qdrant | s3 | fastembed) ;;
-        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, clients, kafka, duckdb, qdrant, s3 and fastembed" ;;
+        tools | runtime | model | tiny | clients | kafka | duckdb | qdrant | schemathesis | chromium | s3 | fastembed) ;;
+        *) fail "unknown part \"$part\": there are tools, runtime, model, tiny, clients, kafka, duckdb, qdrant, schemathesis, chromium, s3 and fastembed" ;;
     esac
 done
 for part; do

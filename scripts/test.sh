@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-parts=(tools runtime model tiny clients duckdb qdrant s3)
+parts=(tools runtime model tiny clients duckdb qdrant schemathesis chromium s3)
 [ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || parts+=(kafka)
 # The full-precision export, too: parity with the reference vectors is tested on it.
 FRESHET_FP32=1 scripts/setup.sh "${parts[@]}"
@@ -16,6 +16,7 @@ export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/vendor/onnxruntime/libonnxruntime.s
 export FRESHET_MODELS=${FRESHET_MODELS:-$PWD/vendor/models}
 export FRESHET_DUCKDB=$PWD/vendor/duckdb/bin/python
 export FRESHET_QDRANT=$PWD/vendor/qdrant/bin/python
+export FRESHET_SCHEMATHESIS=$PWD/vendor/schemathesis/bin/schemathesis
 export FRESHET_S3=$PWD/vendor/s3/bin/python
 
 test=(cargo test --locked --release)

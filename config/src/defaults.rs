@@ -204,6 +204,7 @@ impl Default for Http {
             tls: None,
             cors_origins: Vec::new(),
             body_bytes_max: count(16 << 20),
+            bodies_bytes_max: count(256 << 20),
             requests_max: count(256),
             connections_max: count(1024),
             request_timeout: Duration::from_secs(60),

@@ -22,6 +22,9 @@ pub struct Http {
     pub cors_origins: Vec<String>,
     /// `body_bytes_max`: largest body of a request. Default 16 MiB.
     pub body_bytes_max: NonZeroUsize,
+    /// `bodies_bytes_max`: bytes of bodies that all requests being served may hold together; a body that does not fit is
+    /// refused. At least `body_bytes_max`. Default 256 MiB.
+    pub bodies_bytes_max: NonZeroUsize,
     /// `requests_max`: requests of the API being served at once; more are refused. Default 256.
     pub requests_max: NonZeroUsize,
     /// `connections_max`: open connections; more wait until they are accepted. Default 1024.
@@ -54,6 +57,7 @@ pub(crate) fn http(mut section: Section<'_>) -> Http {
         tls: tls(&mut section),
         cors_origins: section.strings("cors_origins").unwrap_or(base.cors_origins),
         body_bytes_max: section.size("body_bytes_max").unwrap_or(base.body_bytes_max),
+        bodies_bytes_max: section.size("bodies_bytes_max").unwrap_or(base.bodies_bytes_max),
         requests_max: section.count("requests_max", COUNT_MAX).unwrap_or(base.requests_max),
         connections_max: section.count("connections_max", COUNT_MAX).unwrap_or(base.connections_max),
         request_timeout: section.duration("request_timeout").unwrap_or(base.request_timeout),
@@ -62,6 +66,12 @@ pub(crate) fn http(mut section: Section<'_>) -> Http {
     if !is_address(&http.listen) {
         let message = format!("\"{}\" is not HOST:PORT, such as \"127.0.0.1:6333\"", http.listen);
         section.report("listen", message);
+    }
+    if http.bodies_bytes_max < http.body_bytes_max {
+        let (all, one) = (http.bodies_bytes_max, http.body_bytes_max);
+        let message =
+            format!("{all} bytes is less than body_bytes_max, {one}: the largest body would never fit");
+        section.report("bodies_bytes_max", message);
     }
     if http.read_only_api_key.is_some() && !section.was_given("api_key") {
         section.report("read_only_api_key", "needs api_key beside it: nobody could write otherwise");

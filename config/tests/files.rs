@@ -125,7 +125,8 @@ fn the_default_file_says_what_the_code_does() {
     let uncommented = uncommented.replace("# keep", "keep").replace("# answers = false", "answers = false");
     let uncommented = uncommented.replace("# interval", "interval").replace("# [http]", "[http]");
     let mut uncommented = uncommented.replace("# threads", "threads");
-    let keys = ["listen", "cors_origins", "body_bytes_max", "requests_max", "connections_max"];
+    let keys =
+        ["listen", "cors_origins", "body_bytes_max", "bodies_bytes_max", "requests_max", "connections_max"];
     for key in keys.into_iter().chain(["request_timeout", "idle_timeout"]) {
         assert!(uncommented.contains(&format!("\n# {key} = ")), "{key}");
         uncommented = uncommented.replace(&format!("\n# {key} = "), &format!("\n{key} = "));

@@ -28,9 +28,10 @@ impl Control {
         self.phase.fetch_max(DRAINING, Ordering::SeqCst);
     }
 
-    /// The end: sources give up their capabilities.
+    /// The end: sources give up their capabilities, and who waits for a snapshot hears that none comes.
     pub fn stop(&self) {
         self.phase.fetch_max(STOPPING, Ordering::SeqCst);
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Whether queries are still read.
@@ -51,7 +52,11 @@ impl Control {
     /// Asks the run for a snapshot at once. What comes back says what became of it; nothing, if the run ends before.
     pub fn cut_now(&self) -> Receiver<Outcome> {
         let (sender, outcome) = channel();
-        self.cuts.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that what is put there is seen by whoever stops.
+        if !self.stopping() {
+            cuts.push(sender);
+        }
         outcome
     }
 
@@ -71,5 +76,22 @@ impl Control {
     /// What failed, if anything.
     pub fn failure(&self) -> Option<String> {
         self.failure.lock().ok().and_then(|failure| failure.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::TryRecvError;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_snapshot_hears_of_the_end() {
+        let control = Control::default();
+        let before = control.cut_now();
+        assert_eq!(before.try_recv().err(), Some(TryRecvError::Empty));
+        control.stop();
+        assert_eq!(before.try_recv().err(), Some(TryRecvError::Disconnected));
+        assert_eq!(control.cut_now().try_recv().err(), Some(TryRecvError::Disconnected));
     }
 }

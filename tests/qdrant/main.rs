@@ -1,13 +1,16 @@
 //! Qdrant's own Python client against `freshet run`: `FRESHET_QDRANT` names a Python that has it.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
 
+mod collections;
 mod malformed;
+mod schemathesis;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freshet_tests::drive;
 use freshet_tests::http::{Response, request};
@@ -27,7 +30,7 @@ struct Server {
     child: Child,
     url: String,
     /// What it says; read on, so that it never waits for a reader.
-    _lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
 }
 
 impl Server {
@@ -54,6 +57,7 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_freshet"))
             .args(["run", "--log", "warn", "--config"])
             .arg(&config)
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -75,7 +79,7 @@ impl Server {
                 break address.to_owned();
             }
         };
-        let server = Self { child, url, _lines: lines };
+        let server = Self { child, url, lines: Mutex::new(lines) };
         server.wait_until_ready();
         server
     }
@@ -88,6 +92,24 @@ impl Server {
         let address = self.url.strip_prefix("http://").unwrap().parse().unwrap();
         let headers: Vec<(&str, &str)> = key.iter().map(|key| ("api-key", *key)).collect();
         request(address, method, path, &headers, body)
+    }
+
+    /// Waits until it says something; returns that line.
+    fn says(&self, what: &str) -> String {
+        let lines = self.lines.lock().unwrap();
+        let until = Instant::now() + LIMIT;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = lines.recv_timeout(left).unwrap_or_else(|_| panic!("it never says {what:?}"));
+            if line.contains(what) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Runs a script to its end.
@@ -103,8 +125,7 @@ impl Server {
 
     /// Ends it as an operator would.
     fn finish(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         assert!(self.child.wait().unwrap().success());
     }
 }

@@ -81,6 +81,10 @@ fn a_question_in_the_address_finds_and_filters() {
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&stars=2,7")), ["c"]);
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&stars.gte=3")), ["a"]);
     assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&tags=desk")), ["c"]);
+    assert_eq!(ids(&site.get("/api/search?q=berth&plan=bm25&offset=1")), ["a"]);
+    let scores = site.get("/api/search?q=berth&plan=bm25").json();
+    let second = scores["points"][1]["score"].as_f64().unwrap();
+    assert_eq!(ids(&site.get(&format!("/api/search?q=berth&plan=bm25&score_threshold={second}"))), ["c"]);
     // Of a field that is not configured both spellings are meant.
     let mut either = ids(&site.get("/api/search?q=the+berth+or+invoice&plan=bm25&note=4"));
     either.sort();

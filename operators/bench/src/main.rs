@@ -5,6 +5,7 @@
 mod data;
 mod dense;
 mod embed;
+mod http;
 mod multi;
 mod payload;
 mod report;
@@ -38,6 +39,8 @@ enum Group {
     Snapshot,
     /// Whole pipelines: ingest while snapshots are cut, start to first answer, what exactly-once costs.
     Store,
+    /// The server against the gateway in the process, idle and while documents are written.
+    Http,
 }
 
 /// Measures the indexes and writes a table, as Markdown and as JSON.
@@ -71,6 +74,7 @@ fn main() -> std::io::Result<()> {
             Group::Embed => embed::run(&mut report),
             Group::Snapshot => snapshot::run(&mut report),
             Group::Store => store::run(&mut report),
+            Group::Http => http::run(&mut report),
         }
     }
     report.write(&args.out)

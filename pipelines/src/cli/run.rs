@@ -64,7 +64,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         eprintln!("listening on {scheme}://{}", server.address());
     }
     stop_on_signal(&control, collections.clone())?;
-    cut_on_signal(&control)?;
+    cut_on_signal(&control, collections.clone())?;
     let progress = Arc::new(Progress::default());
     let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
     let shown = show(&progress, &control, until);
@@ -97,20 +97,27 @@ fn stop_on_signal(control: &Arc<Control>, collections: Option<Arc<Collections>>)
     ctrlc::set_handler(handler).map_err(|error| Failure::Run(with_causes(&error)))
 }
 
-/// SIGUSR1 asks for a snapshot at once; its name is told when it is whole.
-fn cut_on_signal(control: &Arc<Control>) -> Result<(), Failure> {
+/// SIGUSR1 asks for a snapshot at once, of the pipeline and of each collection; its name is told when it is whole.
+fn cut_on_signal(control: &Arc<Control>, collections: Option<Arc<Collections>>) -> Result<(), Failure> {
     let control = Arc::clone(control);
     let failed = |error: std::io::Error| Failure::Run(with_causes(&error));
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1]).map_err(failed)?;
     let tell = move || {
         // Ends with the process.
         for _ in signals.forever() {
-            match control.cut_now().recv() {
-                Ok(Ok(manifest)) => {
-                    eprintln!("snapshot {} written, {} documents", manifest.id, manifest.documents)
+            let own = (String::new(), control.cut_now());
+            let others = collections.iter().flat_map(|collections| collections.cut_now());
+            // All are asked before one is waited for.
+            let asked: Vec<_> = std::iter::once(own).chain(others).collect();
+            for (name, outcome) in asked {
+                let of = if name.is_empty() { name } else { format!(" of collection {name}") };
+                match outcome.recv() {
+                    Ok(Ok(manifest)) => {
+                        eprintln!("snapshot {}{of} written, {} documents", manifest.id, manifest.documents)
+                    }
+                    Ok(Err(problem)) => eprintln!("no snapshot{of}: {problem}"),
+                    Err(_) => eprintln!("no snapshot{of}: the run ends"),
                 }
-                Ok(Err(problem)) => eprintln!("no snapshot: {problem}"),
-                Err(_) => eprintln!("no snapshot: the run ends"),
             }
         }
     };

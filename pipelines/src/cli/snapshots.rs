@@ -26,7 +26,8 @@ pub(crate) enum SnapshotsCommand {
         after_help = "Example: freshet snapshots sql --config config/files.toml | duckdb -init /dev/stdin"
     )]
     Sql(One),
-    /// Have the running pipeline make a snapshot now, wherever it runs, and wait until it is whole.
+    /// Have the running pipeline make a snapshot now, and one of each collection, wherever it runs, and wait until they are
+    /// whole.
     #[command(after_help = "Example: freshet snapshots cut --config config/files.toml --wait 60s")]
     Cut {
         #[command(flatten)]
@@ -75,6 +76,21 @@ fn store(config: &ConfigArgs) -> Result<Store, Failure> {
     let missing = || Failure::Usage(format!("{} has no [snapshots]", config.config.display()));
     let snapshots = snapshots.ok_or_else(missing)?;
     Store::open(&snapshots.store, &snapshots.options).map_err(|error| failed(&error))
+}
+
+/// The store of the pipeline, and those of its collections behind their names.
+fn stores(config: &ConfigArgs) -> Result<Vec<(String, Store)>, Failure> {
+    let own = store(config)?;
+    let config = config.load()?;
+    let names = if config.collections.enabled { own.folders("collections") } else { Ok(Vec::new()) };
+    let mut stores = vec![(String::new(), own)];
+    for name in names.map_err(|error| failed(&error))? {
+        let Some(snapshots) = &config.snapshots else { break };
+        let url = freshet::collections::store_of(&snapshots.store, &name);
+        let store = Store::open(&url, &snapshots.options).map_err(|error| failed(&error))?;
+        stores.push((name, store));
+    }
+    Ok(stores)
 }
 
 /// Manifests of the whole snapshots, oldest first, and names of the others.
@@ -132,9 +148,14 @@ pub(crate) fn snapshots(command: &SnapshotsCommand) -> Result<(), Failure> {
             }
         }
         SnapshotsCommand::Cut { config, wait } => {
-            let manifest = cut(&store(config)?, *wait)?;
-            println!("{}", table(std::slice::from_ref(&manifest)));
-            println!("cut at tick {}", manifest.tick);
+            let stores = stores(config)?;
+            for (name, manifest) in cut_all(&stores, *wait)? {
+                if !name.is_empty() {
+                    println!("collection {name}");
+                }
+                println!("{}", table(std::slice::from_ref(&manifest)));
+                println!("cut at tick {}", manifest.tick);
+            }
         }
         SnapshotsCommand::Diff { from, to, config } => diff(&store(config)?, from, to)?,
     }
@@ -160,13 +181,34 @@ fn table(manifests: &[Manifest]) -> Table {
     table
 }
 
-/// Puts a request into the store, and waits for the snapshot that answers it.
-fn cut(store: &Store, wait: Duration) -> Result<Manifest, Failure> {
-    let newest =
-        |store: &Store| snapshot::list(store).map(|mut ids| ids.pop()).map_err(|error| failed(&error));
-    let before = newest(store)?;
-    let request = Request::put(store).map_err(|error| failed(&error))?;
+fn newest(store: &Store) -> Result<Option<String>, Failure> {
+    snapshot::list(store).map(|mut ids| ids.pop()).map_err(|error| failed(&error))
+}
+
+/// Puts a request into each store, and waits for the snapshots that answer them; those come by name.
+fn cut_all(stores: &[(String, Store)], wait: Duration) -> Result<Vec<(String, Manifest)>, Failure> {
     let until = Instant::now() + wait;
+    let asked = stores.iter().map(|(name, store)| {
+        let before = newest(store)?;
+        let request = Request::put(store).map_err(|error| failed(&error))?;
+        Ok((name, store, before, request))
+    });
+    // All are asked before one is waited for.
+    let asked = asked.collect::<Result<Vec<_>, Failure>>()?;
+    let cut = asked.into_iter().map(|(name, store, before, request)| {
+        Ok((name.clone(), answered(store, before.as_ref(), request, wait, until)?))
+    });
+    cut.collect()
+}
+
+/// Waits for the snapshot that answers a request.
+fn answered(
+    store: &Store,
+    before: Option<&String>,
+    request: Request,
+    wait: Duration,
+    until: Instant,
+) -> Result<Manifest, Failure> {
     while request.waits(store).map_err(|error| failed(&error))? {
         if Instant::now() >= until {
             request.take_back(store).map_err(|error| failed(&error))?;
@@ -180,7 +222,7 @@ fn cut(store: &Store, wait: Duration) -> Result<Manifest, Failure> {
         std::thread::park_timeout(LOOK_AGAIN);
     }
     // The pipeline removes a request once the snapshot is whole.
-    match newest(store)?.filter(|id| Some(id) > before.as_ref()) {
+    match newest(store)?.filter(|id| Some(id) > before) {
         Some(id) => snapshot::manifest(store, &id).map_err(|error| failed(&error)),
         None => Err(Failure::Run("the request was removed, and no snapshot came".to_owned())),
     }

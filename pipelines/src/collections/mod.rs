@@ -10,22 +10,29 @@
 //! collections exist is a log, too; a restart makes them anew from it. Changes to the list are made one at a time, and are
 //! durable before they show.
 
+mod again;
 mod inference;
 mod log;
 mod running;
 mod schema;
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use freshet_config::{Config, Connector as ConnectorConfig, Kafka};
 use freshet_operators::connect::{self, ConnectError, Connector};
+use freshet_operators::snapshot::Outcome;
 use freshet_operators::trace::Tracer;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
+use self::again::Event;
 pub(crate) use self::inference::{Inference, InferenceError, Text};
 pub use self::log::LogError;
 use self::log::{Entry, Log, Made};
+pub use self::running::store_of;
 pub(crate) use self::running::{Collection, Layout, PAYLOAD_FIELD};
 pub(crate) use self::schema::{Field, Schema};
 use crate::setup::{Setup, SetupError};
@@ -81,6 +88,11 @@ pub struct Collections {
     /// Held while the list is changed.
     changes: Mutex<()>,
     state: Mutex<State>,
+    /// Told when a run has taken the place of another.
+    replaced: watch::Sender<()>,
+    /// Where failures are told, and the thread that starts collections again.
+    failures: Sender<Event>,
+    again: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Invariant: a name is in `entries` once its record is durable, and in `running` while it is served.
@@ -122,18 +134,36 @@ impl Collections {
         let inference = Arc::new(Inference::new(setup));
         let state = State { entries, running: BTreeMap::new() };
         let (changes, state) = (Mutex::default(), Mutex::new(state));
-        let collections =
-            Self { base, topic, tracer: setup.tracer.clone(), open, log, inference, changes, state };
+        let (failures, events) = channel();
+        let (replaced, again) = (watch::Sender::default(), Mutex::default());
+        let tracer = setup.tracer.clone();
+        let collections = Arc::new(Self {
+            base,
+            topic,
+            tracer,
+            open,
+            log,
+            inference,
+            changes,
+            state,
+            replaced,
+            failures,
+            again,
+        });
+        let watched = Arc::downgrade(&collections);
+        let thread = std::thread::Builder::new().name("collections".into());
+        let thread = thread.spawn(move || again::watch(&watched, &events));
+        let failed = |error: std::io::Error| CollectionError::Run(error.to_string());
+        *collections.again.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.map_err(failed)?);
         // Not under the lock, which is taken below.
         let entries = collections.lock().entries.clone();
         for (name, entry) in entries {
             if let Entry::Collection(made) = entry {
-                let schema = Schema::parse(&made.collection).map_err(CollectionError::Wrong)?;
-                let running = collections.start(&name, schema, &made)?;
+                let running = collections.start(&name, &made, None)?;
                 collections.lock().running.insert(name, running);
             }
         }
-        Ok(Arc::new(collections))
+        Ok(collections)
     }
 
     /// Makes a collection of Qdrant's body, and waits until it can be asked.
@@ -148,12 +178,13 @@ impl Collections {
             let message = format!("there are {max} collections already, as many as collections.max allows");
             return Err(CollectionError::Wrong(message));
         }
-        let schema = Schema::parse(body).map_err(CollectionError::Wrong)?;
+        // Before anything is removed.
+        Schema::parse(body).map_err(CollectionError::Wrong)?;
         let (collection, shards) = (body.clone(), self.base.pipeline.shards.get());
         let made = Made { collection, shards, index: Map::new() };
         // What a process that was killed while it removed one of this name has left.
         self.clear(name)?;
-        let running = self.start(name, schema, &made)?;
+        let running = self.start(name, &made, None)?;
         if let Err(error) = running
             .wait_until_ready()
             .map_err(CollectionError::Run)
@@ -193,7 +224,8 @@ impl Collections {
         Ok(true)
     }
 
-    /// Remembers a payload index, or forgets it.
+    /// Makes a payload index, or removes it: the run is ended, and one that has it begins where it ended. What is asked
+    /// and written meanwhile waits.
     pub(crate) fn index(&self, name: &str, key: &str, schema: Option<Value>) -> Result<(), CollectionError> {
         let _changing = self.changing();
         let name = self.resolve(name);
@@ -201,6 +233,7 @@ impl Collections {
         let Some(Entry::Collection(mut made)) = entry else {
             return Err(CollectionError::NotFound(name));
         };
+        let before = schema::payload_fields(&made.index);
         match schema {
             Some(schema) => drop(made.index.insert(key.to_owned(), schema)),
             None => drop(made.index.remove(key)),
@@ -208,10 +241,58 @@ impl Collections {
         if made.index.len() > INDEXES_MAX {
             return Err(CollectionError::Wrong(format!("at most {INDEXES_MAX} payload indexes are kept")));
         }
-        let entry = Entry::Collection(made);
+        let entry = Entry::Collection(made.clone());
         self.log.put(&self.topic, &name, Some(&entry))?;
-        self.lock().entries.insert(name, entry);
+        self.lock().entries.insert(name.clone(), entry);
+        if before == schema::payload_fields(&made.index) {
+            return Ok(());
+        }
+        let Some(old) = self.get(&name) else { return Err(CollectionError::NotFound(name)) };
+        old.give_way();
+        let new = self.start(&name, &made, old.failure()).inspect_err(|error| {
+            self.stays_ended(&old, error);
+            // Nobody listens once the process ends.
+            let _ = self.failures.send(Event::Failed(name.clone()));
+        })?;
+        let ready = new.wait_until_ready().map_err(CollectionError::Run);
+        self.replace(&name, new);
+        ready
+    }
+
+    /// Starts a collection again whose run has failed.
+    fn revive(&self, name: &str) -> Result<(), CollectionError> {
+        let _changing = self.changing();
+        let Some(old) = self.get(name) else { return Ok(()) };
+        let Some(Entry::Collection(made)) = self.lock().entries.get(name).cloned() else { return Ok(()) };
+        let Some(failure) = old.failure() else { return Ok(()) };
+        old.give_way();
+        let new = self.start(name, &made, Some(failure));
+        self.replace(name, new.inspect_err(|error| self.stays_ended(&old, error))?);
+        tracing::info!(collection = name, "started again");
         Ok(())
+    }
+
+    /// Another run takes the place of one that has ended.
+    fn replace(&self, name: &str, new: Arc<Collection>) {
+        self.lock().running.insert(name.to_owned(), new);
+        self.replaced.send_replace(());
+    }
+
+    /// Nothing takes the place of one that has ended.
+    fn stays_ended(&self, old: &Collection, error: &CollectionError) {
+        old.stays_ended(error);
+        self.replaced.send_replace(());
+    }
+
+    /// Told of every run that takes the place of another from now on.
+    pub(crate) fn watch_replaced(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
+    }
+
+    /// Asks all that answer for a snapshot at once, by name; as [`freshet_operators::control::Control::cut_now`].
+    pub fn cut_now(&self) -> Vec<(String, Receiver<Outcome>)> {
+        let ready = self.all().into_iter().filter(|collection| collection.obstacle().is_none());
+        ready.map(|collection| (collection.name.clone(), collection.pipe.control.cut_now())).collect()
     }
 
     /// Payload indexes of a collection, as they were asked for.
@@ -286,6 +367,12 @@ impl Collections {
 
     /// Waits until all of them have ended; what they are and hold stays.
     pub fn finish(&self) {
+        // Nobody listens where the thread has ended.
+        let _ = self.failures.send(Event::End);
+        let thread = self.again.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            tracing::error!("the thread that starts collections again panicked");
+        }
         let _changing = self.changing();
         self.drain();
         let running = std::mem::take(&mut self.lock().running);
@@ -297,16 +384,28 @@ impl Collections {
         self.log.end();
     }
 
-    fn start(&self, name: &str, schema: Schema, made: &Made) -> Result<Arc<Collection>, CollectionError> {
-        let config = running::config(&self.base, name, &schema, made.shards);
+    /// Starts the run of a collection; `failed_before` says why the one before it failed.
+    fn start(
+        &self,
+        name: &str,
+        made: &Made,
+        failed_before: Option<String>,
+    ) -> Result<Arc<Collection>, CollectionError> {
+        let schema = Schema::parse(&made.collection).map_err(CollectionError::Wrong)?;
+        let config = running::config(&self.base, name, &schema, Some(made));
         let connector = (self.open)(&config.pipeline.name)?;
         let setup = Setup::with_models(config, Vec::new())?.with_tracer(self.tracer.clone()).with_gateway();
-        Collection::start(name, schema, setup, connector)
+        let (failures, told) = (self.failures.clone(), name.to_owned());
+        let on_failure = move || {
+            // Nobody listens once the process ends.
+            let _ = failures.send(Event::Failed(told));
+        };
+        Collection::start(name, schema, setup, connector, failed_before, on_failure)
     }
 
     /// Removes all that a collection has outside this process. It does not run.
     fn clear(&self, name: &str) -> Result<(), CollectionError> {
-        let config = running::config(&self.base, name, &Schema::default(), self.base.pipeline.shards.get());
+        let config = running::config(&self.base, name, &Schema::default(), None);
         let connector = (self.open)(&config.pipeline.name)?;
         let topics = running::topics(&config.topics);
         connector.remove(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;

@@ -1,7 +1,7 @@
 //! One collection that runs.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -13,8 +13,10 @@ use freshet_operators::decode::DEAD_LETTER_SUFFIX;
 use freshet_operators::snapshot::Store;
 use freshet_operators::wake::block_on;
 use prometheus::Registry;
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
+use super::log::Made;
+use super::schema::payload_fields;
 use super::{CollectionError, Schema};
 use crate::http::pipe::Pipe;
 use crate::run::{self, Progress, RunError, Until};
@@ -44,32 +46,45 @@ pub(crate) struct Collection {
     pub(crate) registry: Registry,
     /// Whoever reads points to write them anew has it alone.
     pub(crate) writes: RwLock<()>,
+    /// Shared by all requests under way, from beginning to end; whoever ends the run for another one has it alone.
+    requests: Arc<RwLock<()>>,
+    /// Another run takes the place of this one, which is being ended for it.
+    replaced: AtomicBool,
+    /// Why the run before this one failed.
+    failed_before: Option<String>,
     /// Numbers changes; greater than those of earlier runs.
     operations: AtomicU64,
     run: Mutex<Option<JoinHandle<Result<(), RunError>>>>,
 }
 
 impl Collection {
-    /// Starts the run of a setup on threads of its own.
+    /// Starts the run of a setup on threads of its own; `on_failure` is called if it fails.
     pub(super) fn start(
         name: &str,
         schema: Schema,
         setup: Setup,
         connector: Arc<dyn Connector>,
+        failed_before: Option<String>,
+        on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>, CollectionError> {
         let control = Arc::new(Control::default());
         let pipe = Arc::new(Pipe::start(&setup, &connector, &control)?);
         let registry = registry(name, &setup, &*connector)?;
-        let run =
-            move || run::run(setup, connector, Until::Stopped, &control, &Arc::new(Progress::default()));
         let shown = name.to_owned();
         let watched = move || {
-            run().inspect_err(|error| tracing::error!(collection = shown, %error, "a collection has ended"))
+            let progress = Arc::new(Progress::default());
+            run::run(setup, connector, Until::Stopped, &control, &progress).inspect_err(|error| {
+                tracing::error!(collection = shown, error = with_causes(error), "a collection has failed");
+                // Also where it failed before there was a dataflow: who asks is told why.
+                control.fail(error);
+                on_failure();
+            })
         };
         let thread = std::thread::Builder::new().name(format!("run {name}")).spawn(watched);
         let thread = thread.map_err(|error| CollectionError::Run(error.to_string()))?;
         let run = Mutex::new(Some(thread));
-        let collection = Self { run, registry, ..Self::of(name, pipe, schema, Layout::Wrapped) };
+        let collection =
+            Self { run, registry, failed_before, ..Self::of(name, pipe, schema, Layout::Wrapped) };
         Ok(Arc::new(collection))
     }
 
@@ -94,6 +109,9 @@ impl Collection {
             layout,
             registry: Registry::new(),
             writes: RwLock::default(),
+            requests: Arc::default(),
+            replaced: AtomicBool::new(false),
+            failed_before: None,
             operations: AtomicU64::new(clock::now_us()),
             run: Mutex::default(),
         }
@@ -110,6 +128,43 @@ impl Collection {
             Some(failure) => Some(format!("the collection has failed: {failure}")),
             None => self.pipe.phase().obstacle().map(str::to_owned),
         }
+    }
+
+    /// Why its run has failed, if it has.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.pipe.control.failure()
+    }
+
+    /// Why the run before this one failed.
+    pub(crate) fn failed_before(&self) -> Option<&str> {
+        self.failed_before.as_deref()
+    }
+
+    /// Whether another run takes the place of this one: who asks may wait for it.
+    pub(crate) fn replaced(&self) -> bool {
+        self.replaced.load(Ordering::SeqCst)
+    }
+
+    /// Lets a request in, until the end of which the run goes on; `None` where another run takes its place.
+    pub(crate) async fn enter(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        let request = Arc::clone(&self.requests).read_owned().await;
+        (!self.replaced()).then_some(request)
+    }
+
+    /// Ends it for another run that takes its place, once the requests under way are answered. Blocks.
+    pub(super) fn give_way(&self) {
+        let _alone = self.requests.blocking_write();
+        self.replaced.store(true, Ordering::SeqCst);
+        self.pipe.control.drain();
+        // What went wrong has been logged when it did; the next run tells whether it stays so.
+        let _ = self.join();
+        self.pipe.end();
+    }
+
+    /// It was to be replaced, and nothing came in its place.
+    pub(super) fn stays_ended(&self, error: &CollectionError) {
+        self.pipe.control.fail(error);
+        self.replaced.store(false, Ordering::SeqCst);
     }
 
     /// Waits until queries are answered; what went wrong where they never will be.
@@ -153,12 +208,13 @@ fn registry(name: &str, setup: &Setup, connector: &dyn Connector) -> Result<Regi
 }
 
 /// The configuration of a collection beside that of the process.
-pub(super) fn config(base: &Config, name: &str, schema: &Schema, shards: u32) -> Config {
+pub(super) fn config(base: &Config, name: &str, schema: &Schema, made: Option<&Made>) -> Config {
+    let shards = made.and_then(|made| made.shards.try_into().ok());
     let group = format!("{}.{name}", base.pipeline.name);
     let topic = |role: &str| format!("{group}.{role}");
     let mut snapshots = base.snapshots.clone();
     if let Some(snapshots) = &mut snapshots {
-        snapshots.store = format!("{}/collections/{name}", snapshots.store.trim_end_matches('/'));
+        snapshots.store = store_of(&snapshots.store, name);
     }
     Config {
         topics: Topics {
@@ -168,7 +224,7 @@ pub(super) fn config(base: &Config, name: &str, schema: &Schema, shards: u32) ->
         },
         pipeline: Pipeline {
             name: group,
-            shards: shards.try_into().unwrap_or(base.pipeline.shards),
+            shards: shards.unwrap_or(base.pipeline.shards),
             workers: base.collections.workers,
             ..base.pipeline.clone()
         },
@@ -178,7 +234,7 @@ pub(super) fn config(base: &Config, name: &str, schema: &Schema, shards: u32) ->
             payload: Some(PAYLOAD_FIELD.to_owned()),
             ..Documents::default()
         },
-        payload: BTreeMap::new(),
+        payload: made.map(|made| payload_fields(&made.index)).unwrap_or_default(),
         vectors: schema.vectors(),
         rerankers: BTreeMap::new(),
         plans: BTreeMap::new(),
@@ -187,6 +243,11 @@ pub(super) fn config(base: &Config, name: &str, schema: &Schema, shards: u32) ->
         collections: freshet_config::Collections::default(),
         ..base.clone()
     }
+}
+
+/// Where the snapshots of a collection lie, beside those of the pipeline.
+pub fn store_of(store: &str, name: &str) -> String {
+    format!("{}/collections/{name}", store.trim_end_matches('/'))
 }
 
 /// All topics of a collection.

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-use freshet_config::{Config, Distance, Modifier, VectorField};
-use freshet_schemas::VectorKind;
+use freshet_config::{Config, Distance, Modifier, PayloadKind, VectorField};
+use freshet_schemas::{VectorKind, is_path};
 use serde_json::{Map, Value, json};
 
 /// Name within Freshet of the vector that has none in Qdrant.
@@ -35,6 +35,22 @@ const HARMLESS: [&str; 9] = [
 ];
 /// Keys of a dense vector that change how Qdrant stores it, and no answer.
 const VECTOR_HARMLESS: [&str; 4] = ["hnsw_config", "quantization_config", "on_disk", "memory"];
+
+/// What Qdrant's payload indexes are in Freshet: those of the others tell no filter anything, and are remembered alone.
+pub(super) fn payload_fields(indexes: &Map<String, Value>) -> BTreeMap<String, PayloadKind> {
+    let kind = |schema: &Value| match schema.get("type").unwrap_or(schema).as_str()? {
+        "keyword" | "uuid" => Some(PayloadKind::Keyword),
+        "integer" => Some(PayloadKind::Integer),
+        "float" => Some(PayloadKind::Float),
+        "bool" => Some(PayloadKind::Bool),
+        "datetime" => Some(PayloadKind::Datetime),
+        "text" => Some(PayloadKind::Text),
+        _ => None,
+    };
+    let field =
+        |(path, schema): (&String, &Value)| Some((path.clone(), kind(schema).filter(|_| is_path(path))?));
+    indexes.iter().filter_map(field).collect()
+}
 
 /// One vector field.
 #[derive(Clone, Debug, PartialEq)]
@@ -338,6 +354,23 @@ mod tests {
         assert_eq!((vectors["m"].kind, vectors["m"].index.as_str()), (VectorKind::Multi, "HNSW32"));
         assert_eq!((vectors["s"].kind, vectors["s"].modifier), (VectorKind::Sparse, Modifier::Idf));
         assert_eq!(Value::Object(schema.body), body);
+    }
+
+    #[test]
+    fn payload_indexes_become_declared_fields() {
+        let indexes = json!({
+            "city": "keyword", "stars": {"type": "integer", "range": true}, "id": "uuid", "at": "datetime",
+            "where": "geo", "not a [path": "keyword", "odd": 4, "list[].x": "text",
+        });
+        let fields = payload_fields(indexes.as_object().unwrap());
+        let expected = [
+            ("at", PayloadKind::Datetime),
+            ("city", PayloadKind::Keyword),
+            ("id", PayloadKind::Keyword),
+            ("list[].x", PayloadKind::Text),
+            ("stars", PayloadKind::Integer),
+        ];
+        assert_eq!(fields, expected.map(|(path, kind)| (path.to_owned(), kind)).into());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use prometheus::IntGauge;
 use subtle::ConstantTimeEq;
 
 use super::App;
+use super::bodies::{NoRoom, Share};
 use super::refusal::Refusal;
 
 /// Counts a request under the route that serves it.
@@ -67,7 +68,13 @@ pub(super) async fn admitted(
         let message = format!("{} requests are being served, as many as may be", app.http.requests_max);
         return Err(Refusal::later("overloaded", message));
     };
+    let (request, _share) =
+        Share::of(&app.bodies, request, app.http.body_bytes_max.get()).map_err(no_room)?;
     Ok(in_time(&app.http, next.run(request)).await)
+}
+
+fn no_room(error: NoRoom) -> Refusal {
+    Refusal::later("overloaded", format!("{error}; http.bodies_bytes_max is how much"))
 }
 
 /// As [`admit`], for what is read while the server is full: keys only.
@@ -122,6 +129,7 @@ pub(super) async fn read_body(http: &Http, body: Body) -> Result<Bytes, Refusal>
             let message = format!("the body has more than {max} bytes; send less at once");
             Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message))
         }
+        Ok(Err(error)) if is_no_room(&*error) => Err(no_room(NoRoom)),
         Ok(Err(error)) => {
             let message = format!("the body could not be read: {error}");
             Err(Refusal::new(StatusCode::BAD_REQUEST, "broken_body", message))
@@ -131,6 +139,11 @@ pub(super) async fn read_body(http: &Http, body: Body) -> Result<Bytes, Refusal>
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
         }
     }
+}
+
+/// Whether that is what lies behind an error.
+fn is_no_room(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<NoRoom>())
 }
 
 /// The answer to a request whose handler panicked.

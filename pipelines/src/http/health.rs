@@ -23,8 +23,8 @@ pub(super) async fn live() -> Response {
 /// `GET /readyz`: queries are answered; 503 with the reason where they are not.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let starting = app.collections.iter().flat_map(|list| list.all()).find_map(|collection| {
-        // One that has failed says so itself; the others go on.
-        let running = collection.pipe.control.running();
+        // One that has failed says so itself, also while it is started again; the others go on.
+        let running = collection.pipe.control.running() && collection.failed_before().is_none();
         let why = collection.pipe.phase().obstacle().filter(|_| running);
         why.map(|why| format!("collection \"{}\": {why}", collection.name))
     });

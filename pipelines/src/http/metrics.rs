@@ -14,6 +14,8 @@ pub(crate) struct HttpMetrics {
     seconds: HistogramVec,
     /// Requests that are being served.
     pub(super) in_flight: IntGauge,
+    /// Bytes of bodies that are held.
+    pub(super) bodies: IntGauge,
     /// Open connections.
     pub(super) connections: IntGauge,
 }
@@ -28,11 +30,16 @@ impl HttpMetrics {
             requests: IntCounterVec::new(requests, &["route", "method", "status"])?,
             seconds: HistogramVec::new(seconds, &["route"])?,
             in_flight: IntGauge::new("freshet_http_requests_in_flight", "requests being served")?,
+            bodies: IntGauge::new(
+                "freshet_http_bodies_bytes",
+                "bytes of the bodies of requests being served",
+            )?,
             connections: IntGauge::new("freshet_http_connections", "open connections")?,
         };
         registry.put(Box::new(metrics.requests.clone()))?;
         registry.put(Box::new(metrics.seconds.clone()))?;
         registry.put(Box::new(metrics.in_flight.clone()))?;
+        registry.put(Box::new(metrics.bodies.clone()))?;
         registry.put(Box::new(metrics.connections.clone()))?;
         Ok(metrics)
     }

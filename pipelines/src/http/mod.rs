@@ -5,9 +5,10 @@
 //!                                                                       └──────▶ documents topic
 //! ```
 //! Two threads serve all connections and never block: queries wait in the dataflow, documents are written by a thread of
-//! their own. Limits: connections, requests, bytes of a body, and the time that anything may take.
+//! their own. Limits: connections, requests, bytes of a body and of all bodies, and the time that anything may take.
 
 mod assets;
+mod bodies;
 mod dataflow;
 mod documents;
 mod guard;
@@ -44,6 +45,7 @@ use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use self::bodies::Bodies;
 pub(crate) use self::metrics::HttpMetrics;
 use self::pipe::Pipe;
 use crate::collections::{Collection, Collections};
@@ -105,6 +107,7 @@ struct App {
     operators: OperatorMetrics,
     /// Requests of the API that may still be taken.
     slots: Semaphore,
+    bodies: Arc<Bodies>,
 }
 
 /// A server that runs; it ends when it is dropped.
@@ -160,11 +163,13 @@ impl Server {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let pipe = Arc::new(Pipe::start(setup, connector, control)?);
         let own = collections.as_ref().map(|_| Arc::new(Collection::of_pipe(Arc::clone(&pipe))));
+        let metrics = HttpMetrics::register(&registry)?;
         let app = Arc::new(App {
             pipe,
             collections,
             own,
-            metrics: HttpMetrics::register(&registry)?,
+            bodies: Arc::new(Bodies::new(http.bodies_bytes_max.get(), metrics.bodies.clone())),
+            metrics,
             operators: OperatorMetrics::register(&registry)?,
             slots: Semaphore::new(http.requests_max.get()),
             http: http.clone(),

@@ -47,19 +47,21 @@ pub(super) const ROUTES: [Route; 11] = [
 
 /// `GET /openapi.json`
 pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
-    json_response(StatusCode::OK, document(app.collections.is_some()).to_string())
+    json_response(StatusCode::OK, document(app.collections.is_some(), app.http.api_key.is_some()).to_string())
 }
 
-/// The document; with the routes of Qdrant's protocol where it is spoken.
-pub(super) fn document(collections: bool) -> Value {
+/// The document; with the routes of Qdrant's protocol where it is spoken, and with keys where they are asked for.
+pub(super) fn document(collections: bool, keys: bool) -> Value {
     let mut paths = Map::new();
     for route in &ROUTES {
         let operations = paths.entry(route.path).or_insert_with(|| json!({}));
         operations[route.method] = operation(route);
+        operations[route.method]["operationId"] = json!(operation_id(route.method, route.path));
     }
     for route in qdrant::ROUTES.iter().filter(|_| collections) {
         let operations = paths.entry(route.path).or_insert_with(|| json!({}));
         operations[route.method] = qdrant::operation(route);
+        operations[route.method]["operationId"] = json!(operation_id(route.method, route.path));
     }
     let schema = |name: &str, text: &str| (name.to_owned(), component(name, text));
     let mut schemas = Map::from_iter([
@@ -68,6 +70,10 @@ pub(super) fn document(collections: bool) -> Value {
         schema("Document", include_str!("../../../schemas/document.json")),
     ]);
     schemas.extend([("Error".to_owned(), error_schema()), ("Written".to_owned(), written_schema())]);
+    if collections {
+        schemas.extend(qdrant::components());
+    }
+    let security = if keys { json!([{"api-key": []}, {"bearer": []}]) } else { json!([]) };
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -83,7 +89,7 @@ pub(super) fn document(collections: bool) -> Value {
                 "bearer": {"type": "http", "scheme": "bearer"},
             },
         },
-        "security": [{"api-key": []}, {"bearer": []}, {}],
+        "security": security,
     })
 }
 
@@ -154,9 +160,25 @@ fn refusals() -> Map<String, Value> {
         ("503", "Not ready, or no room: try again after the time in Retry-After."),
         ("504", "The freshness asked for was not reached in time, or the request took too long."),
     ];
-    let refusal =
-        |(status, description): (&str, &str)| (status.to_owned(), content(description, &of("Error")));
+    let refusal = |(status, description): (&str, &str)| {
+        let mut refusal = content(description, &of("Error"));
+        if status == "503" {
+            refusal["headers"] = retry_after();
+        }
+        (status.to_owned(), refusal)
+    };
     refusals.into_iter().map(refusal).collect()
+}
+
+/// The header of a refusal that is none in a moment.
+pub(super) fn retry_after() -> Value {
+    json!({"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}})
+}
+
+/// Name of an operation: its method and the words of its path.
+pub(super) fn operation_id(method: &str, path: &str) -> String {
+    let words = path.split('/').map(|part| part.trim_matches(['{', '}'])).filter(|part| !part.is_empty());
+    words.fold(method.to_owned(), |id, word| format!("{id}_{}", word.replace('.', "_")))
 }
 
 fn answered(schema: &Value) -> Value {
@@ -173,8 +195,18 @@ fn written() -> Value {
         ("200", "Written, and in the indexes (with wait=true)."),
         ("202", "Written to the topic; the indexes will follow."),
         ("207", "Some are written, some are refused: see results."),
-        ("400", "All are refused: see results."),
     ];
+    let refused = json!({"anyOf": [of("Written"), of("Error")]});
+    let all_refused = "All are refused: see results. Or the request is wrong as a whole: see error.";
+    responses.insert("400".to_owned(), content(all_refused, &refused));
+    for (status, what) in [
+        ("500", "The topic did not take some: see results."),
+        ("503", "Written and not seen in the indexes yet, or not ready, or no room."),
+        ("504", "Written, and not in the indexes in time."),
+    ] {
+        responses[status]["description"] = json!(what);
+        responses[status]["content"]["application/json"]["schema"] = refused.clone();
+    }
     let response = |(status, what): (&str, &str)| (status.to_owned(), content(what, &of("Written")));
     responses.extend(written.into_iter().map(response));
     let forbidden = content("The key may ask, but not write.", &of("Error"));
@@ -189,6 +221,12 @@ fn search_parameters() -> Value {
     json!([
         question,
         parameter("limit", "Most hits; 10 unless given.", "integer"),
+        parameter("offset", "Hits that are passed over before the first one; 0 unless given.", "integer"),
+        parameter(
+            "score_threshold",
+            "Hits score more than this; those of a fusion at least as much.",
+            "number"
+        ),
         parameter("plan", "Name of a configured plan.", "string"),
         parameter("consistency", "latest or strong.", "string"),
         parameter("explain", "Whether hits carry ranks and scores of each stage.", "boolean"),
@@ -295,7 +333,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let document = document(true);
+        let document = document(true, true);
         let mut found = Vec::new();
         references(&document, &mut found);
         assert!(found.len() > 20, "{} references", found.len());
@@ -307,7 +345,7 @@ mod tests {
 
     #[test]
     fn every_operation_says_what_it_answers() {
-        let document = document(true);
+        let document = document(true, true);
         for route in ROUTES.iter().chain(&qdrant::ROUTES) {
             let operation = &document["paths"][route.path][route.method];
             let responses = operation["responses"].as_object().map_or(0, Map::len);

@@ -34,6 +34,13 @@ pub(super) fn query(
             "limit" => {
                 ("limit", value.parse::<u64>().map(|n| json!(n)).map_err(|_| read("a number of hits"))?)
             }
+            "offset" => {
+                ("offset", value.parse::<u64>().map(|n| json!(n)).map_err(|_| read("a number of hits"))?)
+            }
+            "score_threshold" => {
+                let score = value.parse::<f64>().ok().filter(|score| score.is_finite());
+                ("score_threshold", score.map(|score| json!(score)).ok_or_else(|| read("a score"))?)
+            }
             "explain" | "with_payload" => {
                 let value: bool = value.parse().map_err(|_| read("true or false"))?;
                 (name.as_str(), json!(value))
@@ -202,11 +209,21 @@ mod tests {
     }
 
     #[test]
+    fn pages_and_scores_are_numbers() {
+        let query = of(&[("q", "x"), ("offset", "20"), ("score_threshold", "-0.5")]).unwrap();
+        assert_eq!((&query["offset"], &query["score_threshold"]), (&json!(20), &json!(-0.5)));
+        assert_eq!(query.get("filter"), None);
+    }
+
+    #[test]
     fn what_does_not_fit_is_named() {
         for (parameters, field) in [
             (&[("limit", "5")] as &[_], "q"),
             (&[("q", "x"), ("q", "y")], "q"),
             (&[("q", "x"), ("limit", "-1")], "limit"),
+            (&[("q", "x"), ("offset", "1.5")], "offset"),
+            (&[("q", "x"), ("score_threshold", "inf")], "score_threshold"),
+            (&[("q", "x"), ("score_threshold", "high")], "score_threshold"),
             (&[("q", "x"), ("explain", "maybe")], "explain"),
             (&[("q", "x"), ("stars", "many")], "stars"),
             (&[("q", "x"), ("open", "perhaps")], "open"),

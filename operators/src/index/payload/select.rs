@@ -11,8 +11,9 @@ use super::{Documents, Field, PayloadIndex, PayloadKind, term_of};
 use crate::index::bits::Bits;
 use crate::index::rows::{Row, RowSet};
 
-/// Most fields that are warned about.
+/// Most fields that are warned about, and the longest path of one.
 const WARNED_MAX: usize = 64;
+const WARNED_BYTES_MAX: usize = 128;
 
 /// What is known without reading payloads. Invariant: `sure` rows are among the `possible` ones.
 struct Verdict {
@@ -321,6 +322,10 @@ fn suited(test: &Test) -> &'static str {
 
 /// Says once per field that filters by it read payloads.
 fn warn(path: &str, kind: &str) {
+    // Paths come with queries, and may be as long as these.
+    if path.len() > WARNED_BYTES_MAX {
+        return;
+    }
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
     if warned.len() < WARNED_MAX && warned.insert(path.to_owned()) {

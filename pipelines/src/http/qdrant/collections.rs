@@ -90,7 +90,11 @@ pub(super) async fn info(State(app): Shared, Path(name): Path<String>) -> Respon
 fn shown(collection: &Collection, points: Value, indexes: &Map<String, Value>) -> Value {
     let (status, optimizer) = match collection.obstacle() {
         None => ("green", json!("ok")),
-        Some(_) if collection.pipe.control.running() => ("yellow", json!("ok")),
+        Some(_) if collection.replaced() => ("yellow", json!("ok")),
+        Some(_) if collection.pipe.control.running() => match collection.failed_before() {
+            None => ("yellow", json!("ok")),
+            Some(why) => ("yellow", json!({"error": format!("started again after a failure: {why}")})),
+        },
         Some(why) => ("red", json!({"error": why})),
     };
     let body = &collection.schema.body;
@@ -194,7 +198,7 @@ fn alias_change(action: &Value) -> Result<AliasChange, Problem> {
     Err(Problem::format("an action is create_alias, delete_alias or rename_alias"))
 }
 
-/// `PUT /collections/{name}/index`: remembered and shown; filters find without it.
+/// `PUT /collections/{name}/index`: filters find without it, and faster with it.
 pub(super) async fn create_index(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
         let collection = app.collection(&name)?;

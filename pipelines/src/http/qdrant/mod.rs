@@ -16,9 +16,11 @@ mod points;
 mod query;
 mod read;
 mod routes;
+mod schemas;
 mod service;
 mod vectors;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,9 +29,11 @@ use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
+use tokio::sync::OwnedRwLockReadGuard;
 
 pub(super) use self::envelope::Problem;
 pub(super) use self::routes::{ROUTES, operation};
+pub(super) use self::schemas::components;
 pub(super) use self::service::root;
 use super::{App, guard};
 use crate::collections::{Collection, Collections};
@@ -91,12 +95,17 @@ const READS: [&str; 12] = [
     "/facet",
 ];
 
+/// Whether a route that is posted to only reads.
+fn is_read(path: &str) -> bool {
+    READS.iter().any(|end| path.ends_with(end))
+}
+
 /// As for the other routes, with Qdrant's shape of a refusal.
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = guard::matched(&request);
     let reads = match *request.method() {
         Method::GET | Method::HEAD => true,
-        Method::POST => READS.iter().any(|end| path.ends_with(end)),
+        Method::POST => is_read(&path),
         _ => false,
     };
     match guard::admitted(&app, request, next, !reads).await {
@@ -119,12 +128,33 @@ impl App {
         own.or_else(|| list.get(&resolved)).ok_or_else(|| Problem::no_collection(name))
     }
 
-    /// The same, if it can be asked and written.
-    fn ready(&self, name: &str) -> Result<Arc<Collection>, Problem> {
-        let collection = self.collection(name)?;
-        match collection.obstacle() {
-            None => Ok(collection),
-            Some(why) => Err(Problem::later(why)),
+    /// The same, if it can be asked and written. Where another run takes its place, once that is there.
+    async fn ready(&self, name: &str) -> Result<Ready, Problem> {
+        let mut replaced = self.list()?.watch_replaced();
+        loop {
+            let collection = self.collection(name)?;
+            if let Some(request) = collection.enter().await {
+                return match collection.obstacle() {
+                    None => Ok(Ready { collection, _request: request }),
+                    Some(why) => Err(Problem::later(why)),
+                };
+            }
+            // It ends with the list of collections, which is the server's.
+            replaced.changed().await.map_err(Problem::internal)?;
         }
+    }
+}
+
+/// A collection that goes on until the request that has this is answered. A request has one at a time.
+struct Ready {
+    collection: Arc<Collection>,
+    _request: OwnedRwLockReadGuard<()>,
+}
+
+impl Deref for Ready {
+    type Target = Collection;
+
+    fn deref(&self) -> &Collection {
+        &self.collection
     }
 }

@@ -11,12 +11,11 @@ use freshet_schemas::{DocumentChange, Record, VECTORS_FIELD};
 use serde_json::{Map, Value, json};
 
 use super::changes::{self, Change, Chosen, Point};
-use super::envelope::{answer, json_of, take_object};
+use super::envelope::{answer, take_object};
 use super::vectors::{self, Given, Texts};
 use super::{Problem, read};
 use crate::collections::{Collection, Layout, PAYLOAD_FIELD};
 use crate::http::App;
-use crate::http::guard::read_body;
 
 type Shared = State<Arc<App>>;
 type Options = Parameters<BTreeMap<String, String>>;
@@ -60,8 +59,7 @@ async fn changed(
     body: Body,
 ) -> Response {
     answer(async {
-        let collection = app.ready(name)?;
-        let body = json_of(&read_body(&app.http, body).await?)?;
+        let (collection, body) = read::read(app, name, body).await?;
         let change = changes::change(&collection, kind, &body)?;
         let mut results = apply(app, &collection, vec![change], is_true(options, "wait")).await?;
         Ok(results.pop().unwrap_or_default())
@@ -77,8 +75,7 @@ pub(super) async fn batch(
     body: Body,
 ) -> Response {
     answer(async {
-        let collection = app.ready(&name)?;
-        let body = json_of(&read_body(&app.http, body).await?)?;
+        let (collection, body) = read::read(&app, &name, body).await?;
         let changes = changes::batch(&collection, &body)?;
         Ok(apply(&app, &collection, changes, is_true(&options, "wait")).await?.into())
     })

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::envelope::{answer, json_of, take_array};
 use super::query::{self, Translated, translate};
-use super::{Problem, ids, vectors};
+use super::{Problem, Ready, ids, vectors};
 use crate::collections::{Collection, Layout};
 use crate::http::App;
 use crate::http::guard::read_body;
@@ -31,7 +31,7 @@ type Shared = State<Arc<App>>;
 /// `POST /collections/{name}/points/query`
 pub(super) async fn query(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
-        let (collection, body) = (app.ready(&name)?, read(&app, body).await?);
+        let (collection, body) = read(&app, &name, body).await?;
         Ok(json!({"points": points(&app, &collection, &body).await?}))
     })
     .await
@@ -49,7 +49,7 @@ pub(super) async fn query_batch(State(app): Shared, Path(name): Path<String>, bo
 /// `POST /collections/{name}/points/query/groups`
 pub(super) async fn groups(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
-        let (collection, body) = (app.ready(&name)?, read(&app, body).await?);
+        let (collection, body) = read(&app, &name, body).await?;
         grouped(&app, &collection, &body).await
     })
     .await
@@ -58,7 +58,7 @@ pub(super) async fn groups(State(app): Shared, Path(name): Path<String>, body: B
 /// `POST /collections/{name}/points/search`
 pub(super) async fn search(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
-        let (collection, body) = (app.ready(&name)?, read(&app, body).await?);
+        let (collection, body) = read(&app, &name, body).await?;
         points(&app, &collection, &query::of_search(&body)?).await
     })
     .await
@@ -72,7 +72,7 @@ pub(super) async fn search_batch(State(app): Shared, Path(name): Path<String>, b
 /// `POST /collections/{name}/points/search/groups`
 pub(super) async fn search_groups(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
-        let (collection, body) = (app.ready(&name)?, read(&app, body).await?);
+        let (collection, body) = read(&app, &name, body).await?;
         grouped(&app, &collection, &query::of_search(&body)?).await
     })
     .await
@@ -81,7 +81,7 @@ pub(super) async fn search_groups(State(app): Shared, Path(name): Path<String>, 
 /// `POST /collections/{name}/points/recommend`
 pub(super) async fn recommend(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
-        let (collection, body) = (app.ready(&name)?, read(&app, body).await?);
+        let (collection, body) = read(&app, &name, body).await?;
         points(&app, &collection, &query::of_recommend(&body)?).await
     })
     .await
@@ -95,7 +95,7 @@ pub(super) async fn recommend_batch(State(app): Shared, Path(name): Path<String>
 /// `POST /collections/{name}/points`
 pub(super) async fn retrieve(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
-        let (collection, body) = (app.ready(&name)?, read(&app, body).await?);
+        let (collection, body) = read(&app, &name, body).await?;
         let wanted = id_list(&collection, body.get("ids"))?;
         let mut found = by_id(&collection, &wanted, &body, "latest").await?;
         // In the order in which they are asked for, each once.
@@ -111,7 +111,7 @@ pub(super) async fn one(
     Parameters(_): Parameters<BTreeMap<String, String>>,
 ) -> Response {
     answer(async {
-        let collection = app.ready(&name)?;
+        let collection = app.ready(&name).await?;
         let id = ids::to_text(&ids::from_text(&id), &collection.layout)?;
         let body = json!({"with_payload": true, "with_vector": true});
         let mut found = by_id(&collection, std::slice::from_ref(&id), &body, "latest").await?;
@@ -126,7 +126,7 @@ pub(super) async fn one(
 /// `POST /collections/{name}/points/scroll`
 pub(super) async fn scroll(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
-        let (collection, body) = (app.ready(&name)?, read(&app, body).await?);
+        let (collection, body) = read(&app, &name, body).await?;
         let given = |key: &str| body.get(key).filter(|value| !value.is_null());
         let limit = match given("limit") {
             None => SCROLL_LIMIT,
@@ -173,7 +173,7 @@ pub(super) async fn scroll(State(app): Shared, Path(name): Path<String>, body: B
 /// `POST /collections/{name}/points/count`
 pub(super) async fn count(State(app): Shared, Path(name): Path<String>, body: Body) -> Response {
     answer(async {
-        let (collection, body) = (app.ready(&name)?, read(&app, body).await?);
+        let (collection, body) = read(&app, &name, body).await?;
         Ok(json!({"count": counted(&collection, body.get("filter")).await?}))
     })
     .await
@@ -277,8 +277,12 @@ pub(super) fn hits(mut answer: Value) -> Vec<Value> {
     take_array(&mut answer["points"])
 }
 
-async fn read(app: &App, body: Body) -> Result<Value, Problem> {
-    json_of(&read_body(&app.http, body).await?)
+/// What a request asks, and of which collection.
+pub(super) async fn read(app: &App, name: &str, body: Body) -> Result<(Ready, Value), Problem> {
+    // One that is not there, or not ready, needs no body. One that is there waits for no body.
+    drop(app.ready(name).await?);
+    let body = json_of(&read_body(&app.http, body).await?)?;
+    Ok((app.ready(name).await?, body))
 }
 
 async fn points(app: &App, collection: &Collection, body: &Value) -> Result<Value, Problem> {
@@ -308,7 +312,7 @@ async fn batch(
     body: Body,
     as_query: impl Fn(&Value) -> Result<Value, Problem>,
 ) -> Result<Vec<Value>, Problem> {
-    let (collection, body) = (app.ready(name)?, read(app, body).await?);
+    let (collection, body) = read(app, name, body).await?;
     let searches = body["searches"].as_array().ok_or_else(|| Problem::format("missing field `searches`"))?;
     if searches.len() > BATCH_MAX {
         let message = format!("{} searches; at most {BATCH_MAX} are taken at once", searches.len());
