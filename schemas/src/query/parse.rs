@@ -11,7 +11,7 @@ use super::{Ask, Consistency, Node, Query, QueryFault, QueryLimits, WithPayload,
 use crate::document::{too_large, value_bytes_max};
 use crate::identity::{id_in_value, identify, identify_by_key};
 use crate::json::{Fields, Object, describe, element, invalid, list, parse_object, quote};
-use crate::{Fault, FaultCode, Offset, Partition, Record};
+use crate::{AsOf, Fault, FaultCode, Partition, Record};
 
 /// Field of the query's id.
 const ID: &str = "id";
@@ -150,10 +150,17 @@ fn consistency(fields: &Fields<'_>) -> Result<Consistency, Fault> {
         Some(Value::String(word)) if word == "strong" => Ok(Consistency::Strong),
         Some(value @ Value::Object(_)) => {
             let topics = Fields::of(value, "consistency")?;
-            topics.only(&["documents"], &[])?;
-            match topics.get("documents") {
-                Some(offsets) => consistency_offsets(offsets).map(Consistency::Documents),
-                None => Err(fields.unlike("consistency", value, EXPECTED)),
+            let named = |name| {
+                let offsets = topics.get(name)?;
+                Some(
+                    consistency_offsets(offsets, &topics.path(name))
+                        .map(|offsets| (name.to_owned(), offsets)),
+                )
+            };
+            let named = topics.names().filter_map(named).collect::<Result<BTreeMap<_, _>, _>>()?;
+            match named.is_empty() {
+                false => Ok(Consistency::Documents(named)),
+                true => Err(fields.unlike("consistency", value, EXPECTED)),
             }
         }
         Some(other) => Err(fields.unlike("consistency", other, EXPECTED)),
@@ -161,9 +168,9 @@ fn consistency(fields: &Fields<'_>) -> Result<Consistency, Fault> {
 }
 
 /// Offsets by partition. −1 asks for nothing of a partition, so that an answer's `as_of` can be sent as it is.
-fn consistency_offsets(value: &Value) -> Result<BTreeMap<Partition, Offset>, Fault> {
-    let fields = Fields::of(value, "consistency.documents")?;
-    let mut offsets = BTreeMap::new();
+fn consistency_offsets(value: &Value, path: &str) -> Result<AsOf, Fault> {
+    let fields = Fields::of(value, path)?;
+    let mut offsets = AsOf::new();
     for name in fields.names() {
         let partition = name.parse::<Partition>().ok();
         // "+1" and "01" would be second spellings of a partition.
