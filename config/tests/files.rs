@@ -59,7 +59,18 @@ fn every_file_loads() {
     });
     paths.sort();
     let names: Vec<_> = paths.iter().filter_map(|path| path.file_name()?.to_str()).collect();
-    assert_eq!(names, ["default.toml", "demo.toml", "docker.toml", "eval.toml", "files.toml", "kafka.toml"]);
+    assert_eq!(
+        names,
+        [
+            "debezium.toml",
+            "default.toml",
+            "demo.toml",
+            "docker.toml",
+            "eval.toml",
+            "files.toml",
+            "kafka.toml"
+        ]
+    );
     for path in paths {
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{path:?}:\n{errors}"));
         assert_eq!(config.plans[DEFAULT_PLAN], three_legs(), "{path:?}");

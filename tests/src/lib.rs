@@ -3,6 +3,7 @@
 pub mod drive;
 pub mod http;
 pub mod oracle;
+pub mod registry;
 pub mod s3;
 pub mod script;
 pub mod site;

@@ -27,4 +27,5 @@ mod parity;
 mod payload_parity;
 mod replay;
 mod snapshots;
+mod sources;
 mod stores;

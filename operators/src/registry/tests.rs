@@ -58,7 +58,7 @@ fn answer(mut stream: TcpStream, reply: Reply, asked: &Sender<(String, String)>)
                 "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             );
         }
-        Reply::Hang(until) => until.recv().expect_err("nobody sends"),
+        Reply::Hang(until) => drop(until.recv().expect_err("nobody sends")),
     }
 }
 

@@ -10,7 +10,7 @@ use super::shape;
 use super::{Ask, Consistency, Node, Query, QueryFault, QueryLimits, WithPayload, WithVectors};
 use crate::document::{too_large, value_bytes_max};
 use crate::identity::{id_in_value, identify, identify_by_key};
-use crate::json::{Fields, Object, describe, element, invalid, list, parse_object, quote};
+use crate::json::{Fields, Object, describe, element, invalid, join, list, parse_object, quote};
 use crate::{AsOf, Fault, FaultCode, Partition, Record};
 
 /// Field of the query's id.
@@ -148,20 +148,12 @@ fn consistency(fields: &Fields<'_>) -> Result<Consistency, Fault> {
         None => Ok(Consistency::Latest),
         Some(Value::String(word)) if word == "latest" => Ok(Consistency::Latest),
         Some(Value::String(word)) if word == "strong" => Ok(Consistency::Strong),
-        Some(value @ Value::Object(_)) => {
-            let topics = Fields::of(value, "consistency")?;
-            let named = |name| {
-                let offsets = topics.get(name)?;
-                Some(
-                    consistency_offsets(offsets, &topics.path(name))
-                        .map(|offsets| (name.to_owned(), offsets)),
-                )
+        Some(Value::Object(topics)) if !topics.is_empty() => {
+            let named = |(name, offsets): (&String, &Value)| {
+                let path = join("consistency", name);
+                Ok((name.clone(), consistency_offsets(offsets, &path)?))
             };
-            let named = topics.names().filter_map(named).collect::<Result<BTreeMap<_, _>, _>>()?;
-            match named.is_empty() {
-                false => Ok(Consistency::Documents(named)),
-                true => Err(fields.unlike("consistency", value, EXPECTED)),
-            }
+            topics.iter().map(named).collect::<Result<_, Fault>>().map(Consistency::Documents)
         }
         Some(other) => Err(fields.unlike("consistency", other, EXPECTED)),
     }
