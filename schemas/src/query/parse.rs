@@ -1,7 +1,5 @@
 //! The top of a query: id, freshness, what hits carry, and text or plan.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::node::{self, NOT_YET as NODE_NOT_YET};
