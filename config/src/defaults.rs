@@ -10,7 +10,8 @@ use freshet_schemas::{QueryLimits, VectorKind};
 use crate::plans::default_plan;
 use crate::{
     AutoOffsetReset, Collections, Config, Connector, Delivery, Distance, Documents, Embedding, Http,
-    Indexing, Kafka, Modifier, Pipeline, Quantization, Queries, Snapshots, StoreOptions, Telemetry, Topics,
+    Indexing, Kafka, Modifier, Pipeline, Quantization, Queries, Reading, Snapshots, StoreOptions, Telemetry,
+    Topics,
     VectorField,
 };
 
@@ -91,7 +92,7 @@ impl Kafka {
 impl Default for Topics {
     fn default() -> Self {
         let name = str::to_owned;
-        Self { documents: name("documents"), queries: name("queries"), answers: name("answers") }
+        Self { documents: name("documents").into(), queries: name("queries"), answers: name("answers") }
     }
 }
 
@@ -105,6 +106,9 @@ impl Default for Documents {
             text_bytes_max: count(1 << 20),
             chunk_tokens: NonZeroUsize::new(CHUNK_TOKENS),
             chunk_overlap: chunk_overlap(CHUNK_TOKENS),
+            reading: Reading::default(),
+            topics: BTreeMap::new(),
+            registry: None,
         }
     }
 }

@@ -10,6 +10,7 @@
 mod collections;
 mod connector;
 pub mod defaults;
+mod documents;
 pub mod factory;
 mod http;
 mod interpolate;
@@ -30,9 +31,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use freshet_schemas::{Node, QueryLimits, VectorKind};
+use freshet_schemas::{DocumentTopics, Node, QueryLimits, VectorKind};
 
 pub use collections::Collections;
+pub use documents::{Reading, Registry, TopicDocuments};
 pub use http::{Http, Tls};
 pub use plans::{DEFAULT_PLAN, default_plan};
 pub use problems::{ConfigErrors, Problem};
@@ -154,8 +156,8 @@ impl fmt::Debug for Kafka {
 /// `[topics]`; dead letters go to `TOPIC.dlq`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topics {
-    /// Default `documents`.
-    pub documents: String,
+    /// Default `documents`; or several, by number.
+    pub documents: DocumentTopics,
     /// Default `queries`.
     pub queries: String,
     /// Default `answers`.
@@ -181,6 +183,12 @@ pub struct Documents {
     /// Tokens that neighbouring chunks share; less than `chunk_tokens`, 0 without it. Default 40, at
     /// most a fifth of `chunk_tokens`.
     pub chunk_overlap: usize,
+    /// How records are read.
+    pub reading: Reading,
+    /// `topics`: topics that have keys for themselves, by name.
+    pub topics: BTreeMap<String, TopicDocuments>,
+    /// `schema_registry`: where the schemas of Avro are.
+    pub registry: Option<Registry>,
 }
 
 /// What the values of an indexed payload field are. Values of other types are found too, but slower.

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use freshet_schemas::{DocumentSpec, PlanSpec, VectorSpec};
+use freshet_schemas::{DocumentSpec, PlanSpec, SourceSpec, VectorSpec};
 use toml::Table;
 
 use crate::defaults::BM25;
 use crate::interpolate::{Env, interpolate};
 use crate::problems::Problems;
 use crate::section::Section;
-use crate::{Config, ConfigErrors, VectorField, connector, payload, plans, rerankers, sections, vectors};
+use crate::{
+    Config, ConfigErrors, VectorField, connector, documents, payload, plans, rerankers, sections, vectors,
+};
 
 impl Config {
     /// Reads a file, with variables from the environment.
@@ -36,19 +38,39 @@ impl Config {
         problems.or(config)
     }
 
-    /// What documents must look like. `sizes` holds the dimensions of vectors that a model makes, by field.
-    pub fn document_spec(&self, sizes: &BTreeMap<String, usize>) -> DocumentSpec {
-        DocumentSpec {
-            id: self.documents.id.clone(),
-            text: self.documents.text.clone(),
-            title: self.documents.title.clone(),
-            payload: self.documents.payload.clone(),
-            text_bytes_max: self.documents.text_bytes_max.get(),
-            vectors: self.vector_specs(sizes),
-        }
+    /// What documents of each topic must look like, in the order of the topics. `sizes` holds the dimensions of vectors that
+    /// a model makes, by field.
+    pub fn document_specs(&self, sizes: &BTreeMap<String, usize>) -> Vec<DocumentSpec> {
+        let vectors = self.vector_specs(sizes);
+        let topics = &self.topics.documents;
+        let spec = |name: &String| {
+            let documents = &self.documents;
+            let (id, text, reading) = match documents.topics.get(name) {
+                Some(own) => (&own.id, &own.text, &own.reading),
+                None => (&documents.id, &documents.text, &documents.reading),
+            };
+            let prefix = || if topics.are_several() { format!("{name}/") } else { String::new() };
+            DocumentSpec {
+                id: id.clone(),
+                text: text.clone(),
+                title: documents.title.clone(),
+                payload: documents.payload.clone(),
+                text_bytes_max: documents.text_bytes_max.get(),
+                vectors: vectors.clone(),
+                source: SourceSpec {
+                    topic: name.clone(),
+                    format: reading.format,
+                    key_format: reading.key_format(),
+                    envelope: reading.envelope,
+                    mapping: reading.mapping.clone(),
+                    id_prefix: reading.id_prefix.clone().unwrap_or_else(prefix),
+                },
+            }
+        };
+        topics.names().iter().map(spec).collect()
     }
 
-    /// What plans may name. `sizes` as in [`Config::document_spec`].
+    /// What plans may name. `sizes` as in [`Config::document_specs`].
     pub fn plan_spec(&self, sizes: &BTreeMap<String, usize>) -> PlanSpec {
         PlanSpec {
             vectors: self.vector_specs(sizes),
@@ -60,7 +82,7 @@ impl Config {
         }
     }
 
-    /// The vector fields as documents and queries must fit them. `sizes` as in [`Config::document_spec`].
+    /// The vector fields as documents and queries must fit them. `sizes` as in [`Config::document_specs`].
     pub fn vector_specs(&self, sizes: &BTreeMap<String, usize>) -> BTreeMap<String, VectorSpec> {
         let spec = |(name, field): (&String, &VectorField)| {
             let size = field.size.map(usize::from).or_else(|| sizes.get(name).copied());
@@ -87,7 +109,7 @@ fn read(mut table: Table, env: Env<'_>, problems: &mut Problems) -> Config {
     let pipeline = sections::pipeline(top.section("pipeline"));
     let connector = connector::read(top.section("connector"));
     let topics = sections::topics(top.section("topics"));
-    let documents = sections::documents(top.section("documents"));
+    let documents = documents::read(top.section("documents"), &topics.documents);
     let payload = payload::read(top.section("payload"));
     let (vectors, broken) = vectors::read(top.section("vectors"));
     let embedding = sections::embedding(top.section("embedding"));

@@ -175,20 +175,7 @@ fn reranker(mut section: Section<'_>) -> Option<Reranker> {
 }
 
 fn endpoint(section: &mut Section<'_>, model: Option<String>) -> Option<Endpoint> {
-    let url = section.string("url");
-    let is_url = |url: &String| {
-        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
-    };
-    match &url {
-        Some(found) if !is_url(found) => {
-            let message =
-                format!("\"{found}\" is not an address such as \"https://api.example.com/v1/rerank\"");
-            section.report("url", message);
-        }
-        None if !section.was_given("url") => section.report("url", "missing: address of the service"),
-        _ => {}
-    }
+    let url = section.address("url", "https://api.example.com/v1/rerank");
     let endpoint = Endpoint {
         url: url.clone().unwrap_or_default(),
         model,
@@ -201,5 +188,5 @@ fn endpoint(section: &mut Section<'_>, model: Option<String>) -> Option<Endpoint
         failures_max: section.count("failures_max", FAILURES_MAX).unwrap_or(FAILURES_DEFAULT),
         pause: section.duration("pause").unwrap_or(PAUSE_DEFAULT),
     };
-    url.filter(is_url).map(|_| endpoint)
+    url.map(|_| endpoint)
 }

@@ -34,6 +34,11 @@ impl<'p> Section<'p> {
         self.table.contains_key(key)
     }
 
+    /// Whether the key has an array.
+    pub(crate) fn is_array(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(Value::is_array)
+    }
+
     /// Reports a problem of one key.
     pub(crate) fn report(&mut self, key: &str, message: impl Into<String>) {
         self.problems.report(join(&self.path, key), message);
@@ -103,6 +108,31 @@ impl<'p> Section<'p> {
             return None;
         }
         Some(text)
+    }
+
+    /// A string, which may be empty.
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
+        let value = self.take(key)?;
+        self.typed(key, value, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    /// The address of a service, which must be there.
+    pub(crate) fn address(&mut self, key: &'static str, example: &str) -> Option<String> {
+        let url = self.string(key);
+        let is_url = |url: &String| {
+            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        };
+        match &url {
+            Some(found) if !is_url(found) => {
+                // An address may hold a password.
+                let shown = if found.contains('@') { "what is given" } else { found };
+                self.report(key, format!("{shown:?} is not an address such as \"{example}\""));
+            }
+            None if !self.was_given(key) => self.report(key, "missing: address of the service"),
+            _ => {}
+        }
+        url.filter(is_url)
     }
 
     /// An array of strings that are not empty.

@@ -1,16 +1,13 @@
 //! The sections that are read key by key: pipeline, topics, documents, embedding, queries, models, snapshots.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use freshet_schemas::{QueryLimits, VECTORS_FIELD};
+use freshet_schemas::{DocumentTopics, QueryLimits};
 use toml::Value;
 
 use crate::section::{Section, describe};
-use crate::{
-    Delivery, Documents, Embedding, Indexing, Pipeline, Queries, Snapshots, StoreOptions, Topics, defaults,
-};
+use crate::{Delivery, Embedding, Indexing, Pipeline, Queries, Snapshots, StoreOptions, Topics};
 
 /// Suffix of the topic for records that were refused.
 const DEAD_LETTERS: &str = ".dlq";
@@ -19,7 +16,7 @@ const TOPIC_CHARS_MAX: usize = 249 - DEAD_LETTERS.len();
 /// Most shards and most threads: more are slips of the keyboard.
 const THREADS_MAX: usize = 4096;
 /// Most of anything else that is counted.
-const COUNT_MAX: usize = 1 << 30;
+pub(crate) const COUNT_MAX: usize = 1 << 30;
 /// Deepest plan; the nesting of JSON is bounded by 127.
 const DEPTH_MAX: u64 = 32;
 
@@ -44,15 +41,14 @@ pub(crate) fn pipeline(mut section: Section<'_>) -> Pipeline {
 pub(crate) fn topics(mut section: Section<'_>) -> Topics {
     let base = Topics::default();
     let topics = Topics {
-        documents: topic(&mut section, "documents").unwrap_or(base.documents),
+        documents: document_topics(&mut section).unwrap_or(base.documents),
         queries: topic(&mut section, "queries").unwrap_or(base.queries),
         answers: topic(&mut section, "answers").unwrap_or(base.answers),
     };
     let dead = |topic: &str| format!("{topic}{DEAD_LETTERS}");
     let mut used: Vec<(String, String)> = Vec::new();
-    for (key, name) in
-        [("documents", &topics.documents), ("queries", &topics.queries), ("answers", &topics.answers)]
-    {
+    let documents = topics.documents.names().iter().map(|name| ("documents", name));
+    for (key, name) in documents.chain([("queries", &topics.queries), ("answers", &topics.answers)]) {
         if let Some((_, by)) = used.iter().find(|(other, _)| other == name) {
             section.report(key, format!("\"{name}\" is also the topic of {by}"));
         }
@@ -65,63 +61,40 @@ pub(crate) fn topics(mut section: Section<'_>) -> Topics {
     topics
 }
 
+/// One topic, or an array of them.
+fn document_topics(section: &mut Section<'_>) -> Option<DocumentTopics> {
+    if !section.is_array("documents") {
+        return topic(section, "documents").map(DocumentTopics::from);
+    }
+    let names = section.strings("documents")?;
+    if names.is_empty() {
+        section.report("documents", "is empty: name at least one topic");
+        return None;
+    }
+    if names.len() > DocumentTopics::MAX {
+        section.report("documents", format!("{} topics, at most {}", names.len(), DocumentTopics::MAX));
+        return None;
+    }
+    let legal: Vec<bool> = names.iter().map(|name| is_topic(section, "documents", name)).collect();
+    legal.into_iter().all(|legal| legal).then(|| DocumentTopics::new(names))
+}
+
 fn topic(section: &mut Section<'_>, key: &'static str) -> Option<String> {
     let name = section.string(key)?;
+    is_topic(section, key, &name).then_some(name)
+}
+
+/// Whether a topic may have this name; reports it otherwise.
+fn is_topic(section: &mut Section<'_>, key: &'static str, name: &str) -> bool {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.len() > TOPIC_CHARS_MAX || !name.chars().all(is_legal) || name == "." || name == ".." {
+    let legal = name.len() <= TOPIC_CHARS_MAX && name.chars().all(is_legal) && name != "." && name != "..";
+    if !legal {
         let message = format!(
             "{name:?} is not a topic: at most {TOPIC_CHARS_MAX} letters, digits, \".\", \"_\" or \"-\""
         );
         section.report(key, message);
-        return None;
     }
-    Some(name)
-}
-
-pub(crate) fn documents(mut section: Section<'_>) -> Documents {
-    let base = Documents::default();
-    let id = section.string("id").unwrap_or(base.id);
-    let text = section.strings("text").unwrap_or(base.text);
-    if id == VECTORS_FIELD {
-        section.report("id", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
-    }
-    for (index, field) in text.iter().enumerate() {
-        if field == VECTORS_FIELD {
-            section.report("text", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
-        } else if text[..index].contains(field) {
-            section.report("text", format!("\"{field}\" stands twice"));
-        }
-    }
-    let title = section.string("title");
-    if let Some(title) = &title {
-        if *title == id {
-            section.report("title", format!("\"{title}\" is the field of the id"));
-        } else if title == VECTORS_FIELD {
-            section.report("title", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
-        }
-    }
-    let payload = section.string("payload");
-    if let Some(payload) = &payload {
-        if *payload == id {
-            section.report("payload", format!("\"{payload}\" is the field of the id"));
-        } else if payload == VECTORS_FIELD {
-            section.report("payload", format!("\"{VECTORS_FIELD}\" holds the vectors of a document"));
-        } else if text.contains(payload) || title.as_ref() == Some(payload) {
-            section.report("payload", format!("\"{payload}\" is a field of the text"));
-        }
-    }
-    let text_bytes_max = section.size("text_bytes_max").unwrap_or(base.text_bytes_max);
-    let tokens = section.integer("chunk_tokens", 0..=COUNT_MAX as u64);
-    let tokens = tokens.map_or(defaults::CHUNK_TOKENS, |tokens| tokens as usize);
-    let overlap = section.integer("chunk_overlap", 0..=COUNT_MAX as u64);
-    let overlap = overlap.map_or(defaults::chunk_overlap(tokens), |overlap| overlap as usize);
-    if tokens > 0 && overlap >= tokens {
-        section.report("chunk_overlap", format!("{overlap} is not less than chunk_tokens, {tokens}"));
-    }
-    section.finish();
-    let chunk_tokens = NonZeroUsize::new(tokens);
-    let chunk_overlap = if tokens == 0 { 0 } else { overlap };
-    Documents { id, text, title, payload, text_bytes_max, chunk_tokens, chunk_overlap }
+    legal
 }
 
 pub(crate) fn embedding(mut section: Section<'_>) -> Embedding {

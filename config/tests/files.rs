@@ -59,7 +59,18 @@ fn every_file_loads() {
     });
     paths.sort();
     let names: Vec<_> = paths.iter().filter_map(|path| path.file_name()?.to_str()).collect();
-    assert_eq!(names, ["default.toml", "demo.toml", "docker.toml", "eval.toml", "files.toml", "kafka.toml"]);
+    assert_eq!(
+        names,
+        [
+            "debezium.toml",
+            "default.toml",
+            "demo.toml",
+            "docker.toml",
+            "eval.toml",
+            "files.toml",
+            "kafka.toml"
+        ]
+    );
     for path in paths {
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{path:?}:\n{errors}"));
         assert_eq!(config.plans[DEFAULT_PLAN], three_legs(), "{path:?}");
@@ -272,7 +283,7 @@ fn chunks_overlap_by_a_fifth_at_most() {
 #[test]
 fn documents_are_checked_against_sizes_that_models_tell() {
     let config = parse("[vectors.a]\nkind = 'dense'\nmodel = 'm'\n[vectors.b]\nkind = 'multi'\nsize = 8");
-    let spec = config.document_spec(&BTreeMap::from([("a".to_owned(), 384)]));
+    let spec = config.document_specs(&BTreeMap::from([("a".to_owned(), 384)])).remove(0);
     assert_eq!((spec.vectors["a"].size, spec.vectors["a"].from_text), (Some(384), true));
     assert_eq!((spec.vectors["b"].size, spec.vectors["b"].from_text), (Some(8), false));
     assert_eq!((spec.id.as_str(), spec.text_bytes_max), ("id", 1 << 20));

@@ -36,6 +36,7 @@ fn record(offset: i64, value: Option<&str>) -> DocumentRecord {
         payload: None,
         text_bytes_max: 1 << 20,
         vectors: std::collections::BTreeMap::new(),
+        source: freshet_schemas::SourceSpec::default(),
     };
     let document = match DocumentChange::parse(&record, &spec) {
         Ok(DocumentChange::Put(document)) => Some(document),

@@ -1,5 +1,5 @@
 //! The operators of Freshet, one folder each, in the order of the flow:
-//! `connect` · `consume` · `decode` · `upsert` · `embed` · `shard` (over `index`) · `stats` · `plan` · `admit` ·
+//! `connect` · `registry` · `consume` · `decode` · `upsert` · `embed` · `shard` (over `index`) · `stats` · `plan` · `admit` ·
 //! `gather` (over `fuse` and `formula`) · `pages` · `produce`; `gateway`, `snapshot` and `trace` beside it.
 //!
 //! `mod.rs` of an operator is its timely part: capabilities, frontiers, exchange. What it decides is in plain structs
@@ -25,6 +25,8 @@ pub mod observe;
 pub mod pages;
 pub mod plan;
 pub mod produce;
+pub mod registry;
+mod remote;
 pub mod rerank;
 pub mod shard;
 pub mod snapshot;

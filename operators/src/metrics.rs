@@ -102,6 +102,8 @@ pub struct RunMetrics {
     index_segments: IntGauge,
     index_bytes: IntGauge,
     index_builds: IntCounter,
+    /// Requests for schemas, by outcome.
+    pub(crate) schema_requests: IntCounterVec,
 }
 
 impl RunMetrics {
@@ -154,6 +156,13 @@ impl RunMetrics {
                 "freshet_index_builds_total",
                 "segments built, of full heads and by merging others",
             )?,
+            schema_requests: IntCounterVec::new(
+                Opts::new(
+                    "freshet_schema_requests_total",
+                    "schemas asked of the schema registry: \"ok\", \"refused\" or \"unreachable\"",
+                ),
+                &["outcome"],
+            )?,
             index_segments: gauge("index_segments", "segments of all shards, heads included")?,
             index_bytes: gauge("index_bytes", "memory of vectors, payloads and texts, about")?,
         })
@@ -167,6 +176,7 @@ impl RunMetrics {
         registry.put(Box::new(self.answered.clone()))?;
         registry.put(Box::new(self.seconds.clone()))?;
         registry.put(Box::new(self.stage_seconds.clone()))?;
+        registry.put(Box::new(self.schema_requests.clone()))?;
         for gauge in [
             &self.in_flight,
             &self.gateway_queue,

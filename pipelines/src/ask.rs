@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freshet_operators::clock;
+use freshet_operators::connect::topics::of_topic;
 use freshet_operators::connect::{ConnectError, Connector, Memory};
 use freshet_operators::control::Control;
 use freshet_operators::snapshot::{self, Store};
@@ -156,8 +157,11 @@ pub(crate) fn snapshot_topics(setup: &Setup, id: &str) -> Result<Memory, RunErro
     let store = Store::open(&configured.store, &configured.options)?;
     let manifest = snapshot::manifest(&store, id)?;
     let topics = Memory::new();
-    let partitions = manifest.offsets.keys().max().map_or(1, |last| *last as usize + 1);
-    topics.create(&setup.config.topics.documents, partitions);
+    for (number, name) in setup.config.topics.documents.names().iter().enumerate() {
+        let offsets = of_topic(&manifest.offsets, number);
+        let last = offsets.keys().max().and_then(|last| usize::try_from(*last).ok());
+        topics.create(name, last.map_or(1, |last| last + 1));
+    }
     Ok(topics)
 }
 
@@ -173,9 +177,9 @@ pub fn ask_standalone(
     progress: &Arc<Progress>,
 ) -> Result<Answer, AskError> {
     let over = Memory::new();
-    let topic = setup.config.topics.documents.clone();
+    let topics = setup.config.topics.documents.clone();
     let question = question.with_consistency("strong");
-    let overlay = Overlay { topic, under: connector, over: over.clone() };
+    let overlay = Overlay { topics, under: connector, over: over.clone() };
     let setup = setup.with_snapshots(SnapshotUse::Newest);
     answer(setup, Arc::new(overlay), &over, &question, progress)
 }

@@ -34,6 +34,7 @@ use freshet_operators::message::{AnswerRecord, Binding, DeadLetter, PageTurn};
 use freshet_operators::pages::{CursorLimits, pages};
 use freshet_operators::plan::plan;
 use freshet_operators::produce::{Delivery, Journal, Offsets, Producer, produce};
+use freshet_operators::registry::Reader;
 use freshet_operators::rerank::rerank;
 use freshet_operators::shard::{Indexing, Living, Round, Shards, SharedShards, index, restored, serve};
 use freshet_operators::snapshot::Snapshots;
@@ -52,7 +53,7 @@ pub struct Ends {
     /// System of topics.
     pub connector: Arc<dyn Connector>,
     /// Documents of this worker's partitions.
-    pub documents: Box<dyn Source>,
+    pub documents: Reader,
     /// Next offsets they start at, where an earlier run has read them.
     pub start: BTreeMap<Partition, Offset>,
     /// Documents before these offsets have had their dead letters written.
@@ -140,6 +141,7 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
         let topics = &setup.config.topics;
         let producer = Producer {
             delivery,
+            topics: topics.documents.clone(),
             answers: topics.answers.clone(),
             query_letters: format!("{}{DEAD_LETTER_SUFFIX}", topics.queries),
             desk,
@@ -152,7 +154,7 @@ pub fn build(worker: &mut Worker, setup: &Setup, ends: Ends, control: &Arc<Contr
             wake: wakes.1,
             control: Arc::clone(control),
         };
-        let ends = EndOffsets { connector, topic: topics.documents.clone() };
+        let ends = EndOffsets { connector, topics: topics.documents.clone() };
         answers(scope, setup, queries, (ends, floor), ingested, producer, &running, control);
     });
     running
@@ -182,10 +184,10 @@ impl Ingest {
         running: &Running,
         control: &Arc<Control>,
     ) -> Ingested<'scope> {
-        let dead = DeadLetters::new(&setup.config.topics.documents, self.letters_written);
+        let dead = DeadLetters::new(setup.config.topics.documents.clone(), self.letters_written);
         let Consumed { records, bindings, cuts } =
             consume_documents(scope, running.applied.clone(), self.consumer);
-        let (documents, undecoded) = decode_documents(records, setup.document_spec(), dead.clone());
+        let (documents, undecoded) = decode_documents(records, setup.document_specs(), dead.clone());
         let before = restored(scope, self.living, Arc::clone(control));
         let split: SplitText = setup.splitter();
         let deltas = upsert(documents, split, before.states);
@@ -221,7 +223,7 @@ fn answers<'scope>(
     control: &Arc<Control>,
 ) {
     let Ingested { bindings, applied, statistics, letters } = ingested;
-    let dead = DeadLetters::new(&setup.config.topics.queries, BTreeMap::new());
+    let dead = DeadLetters::new(setup.config.topics.queries.clone().into(), BTreeMap::new());
     let limits = setup.config.queries.limits.clone();
     let records = consume_queries(scope, applied.clone(), consumer);
     let (queries, undecoded) = decode_queries(records, limits, dead.clone());
@@ -248,6 +250,7 @@ fn search<'scope>(
 ) -> (StreamVec<'scope, Time, AnswerRecord>, StreamVec<'scope, Time, AnswerRecord>) {
     let executions: Executions = Rc::default();
     let corpus = Corpus {
+        topics: setup.config.topics.documents.clone(),
         shards: setup.config.pipeline.shards.get(),
         title: setup.config.documents.title.as_deref().map(Arc::from),
         fields: setup.fields.clone().into(),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use freshet_config::{Config, Delivery as Configured};
+use freshet_operators::connect::topics::end_offsets;
 use freshet_operators::connect::{ConnectError, Connector, Progress, Share, Transactions, Wake, raise};
 use freshet_operators::produce::{Delivery, Offsets, Together};
-use freshet_schemas::{AsOf, Offset, Partition};
+use freshet_schemas::{AsOf, DocumentTopics, Offset, Partition};
 
 /// Answers are written in one transaction with the progress of their queries.
 pub(crate) struct ExactlyOnce {
@@ -25,7 +26,8 @@ impl ExactlyOnce {
         let (recovered, writer) = connector.transactions(&topics.queries)?;
         // Looked at now that nobody else writes progress any more: the topics hold all that it speaks of.
         check(&topics.queries, &recovered, &connector.end_offsets(&topics.queries)?)?;
-        let floor = floor(&topics.documents, &recovered, &connector.end_offsets(&topics.documents)?);
+        let ends = end_offsets(connector, &topics.documents)?;
+        let floor = floor(&topics.documents, &recovered, &ends);
         Ok(Some(Self { transactions: Transactions::start(writer)?, recovered, floor }))
     }
 
@@ -71,7 +73,11 @@ fn check(
 }
 
 /// What answers have reflected, cut to what there is: nobody waits for documents that are gone.
-fn floor(topic: &str, recovered: &BTreeMap<Partition, Progress>, ends: &BTreeMap<Partition, Offset>) -> AsOf {
+fn floor(
+    topics: &DocumentTopics,
+    recovered: &BTreeMap<Partition, Progress>,
+    ends: &BTreeMap<Partition, Offset>,
+) -> AsOf {
     let mut floor = AsOf::new();
     for progress in recovered.values() {
         raise(&mut floor, &progress.as_of);
@@ -80,6 +86,7 @@ fn floor(topic: &str, recovered: &BTreeMap<Partition, Progress>, ends: &BTreeMap
         let end = ends.get(partition).copied().unwrap_or(0);
         if *last >= end {
             let reflected = *last;
+            let (topic, partition) = topics.name(*partition);
             tracing::warn!(
                 topic,
                 partition,
@@ -105,7 +112,7 @@ mod tests {
     fn the_floor_is_what_the_topic_still_has() {
         let mut two = recovered(1, &[(0, 5), (1, 7), (2, 3)]);
         two.extend(recovered(1, &[(0, 8)]).into_values().map(|progress| (1, progress)));
-        let floor = floor("documents", &two, &BTreeMap::from([(0, 20), (1, 4)]));
+        let floor = floor(&"documents".into(), &two, &BTreeMap::from([(0, 20), (1, 4)]));
         assert_eq!(floor, AsOf::from([(0, 8), (1, 3), (2, -1)]));
     }
 

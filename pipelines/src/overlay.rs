@@ -8,21 +8,25 @@ use freshet_operators::connect::{
     ConnectError, Connector, Memory, Progress, Share, Sink, Source, TransactionWriter, Wake,
 };
 use freshet_operators::metrics::Shelf;
-use freshet_schemas::{Offset, Partition};
+use freshet_schemas::{DocumentTopics, Offset, Partition};
 
-/// Reads `topic` from `under`; all other topics, and everything written, are in `over`.
+/// Reads `topics` from `under`; all other topics, and everything written, are in `over`.
 pub struct Overlay {
-    /// Topic that is read from `under`.
-    pub topic: String,
-    /// System of the real topic; never written to.
+    /// Topics that are read from `under`.
+    pub topics: DocumentTopics,
+    /// System of the real topics; never written to.
     pub under: Arc<dyn Connector>,
     /// Everything else.
     pub over: Memory,
 }
 
 impl Overlay {
+    fn is_under(&self, topic: &str) -> bool {
+        self.topics.names().iter().any(|name| name == topic)
+    }
+
     fn of(&self, topic: &str) -> &dyn Connector {
-        if topic == self.topic { &*self.under } else { &self.over }
+        if self.is_under(topic) { &*self.under } else { &self.over }
     }
 }
 
@@ -32,7 +36,7 @@ impl Connector for Overlay {
         inputs: &[&str],
         outputs: &[&str],
     ) -> Result<BTreeMap<String, Vec<Partition>>, ConnectError> {
-        let (under, over): (Vec<&str>, Vec<&str>) = inputs.iter().partition(|topic| **topic == self.topic);
+        let (under, over): (Vec<&str>, Vec<&str>) = inputs.iter().partition(|topic| self.is_under(topic));
         let mut partitions = self.under.prepare(&under, &[])?;
         partitions.extend(self.over.prepare(&over, outputs)?);
         Ok(partitions)

@@ -130,11 +130,15 @@ fn excerpt(text: &str) -> String {
 
 /// One line on what an answer reflects.
 pub fn reflects(answer: &Answer) -> String {
-    let offsets = answer.as_of.get("documents").into_iter().flatten();
+    let several = answer.as_of.len() > 1;
+    let offsets = answer.as_of.iter().flat_map(|(topic, offsets)| offsets.iter().map(move |of| (topic, of)));
     let offsets: Vec<String> = offsets
-        .map(|(partition, offset)| match offset {
-            -1 => format!("nothing of partition {partition} yet"),
-            _ => format!("partition {partition} up to offset {offset}"),
+        .map(|(topic, (partition, offset))| {
+            let topic = if several { format!("{topic}, ") } else { String::new() };
+            match offset {
+                -1 => format!("nothing of {topic}partition {partition} yet"),
+                _ => format!("{topic}partition {partition} up to offset {offset}"),
+            }
         })
         .collect();
     let time = answer.time.map(|time| format!(" at tick {time}")).unwrap_or_default();

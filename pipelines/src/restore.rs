@@ -11,7 +11,7 @@ use freshet_operators::shard::Shards;
 use freshet_operators::snapshot::{
     self, Claim, Loaded, Retention, SegmentEntry, Skipped, SnapshotError, Snapshots, Store, Writer,
 };
-use freshet_schemas::{Offset, Partition};
+use freshet_schemas::{DocumentTopics, Offset, Partition};
 
 use crate::run::RunError;
 use crate::setup::Setup;
@@ -129,7 +129,7 @@ fn load(
         SnapshotUse::Continue | SnapshotUse::Newest | SnapshotUse::Nothing => {
             let newest = snapshot::newest(store, setup.segments(), setup.identity(), tell)?;
             if let Some(Loaded { manifest, .. }) = &newest {
-                check_offsets(&manifest.id, &manifest.offsets, ends)?;
+                check_offsets(&manifest.id, &setup.config.topics.documents, &manifest.offsets, ends)?;
             }
             newest
         }
@@ -163,17 +163,19 @@ fn tell(skipped: Skipped) {
 /// A topic that ends before what a snapshot holds is not the one it was made of.
 fn check_offsets(
     id: &str,
+    topics: &DocumentTopics,
     offsets: &BTreeMap<Partition, Offset>,
     ends: &BTreeMap<Partition, Offset>,
 ) -> Result<(), SnapshotError> {
     for (partition, next) in offsets {
         let end = ends.get(partition).copied().unwrap_or(0);
         if *next > end {
+            let (topic, partition) = topics.name(*partition);
             return Err(SnapshotError::Unfit {
                 id: id.to_owned(),
                 differences: format!(
-                    "it holds the documents topic up to offset {next} of partition {partition}, which ends at {end}: \
-                     the topic was made anew"
+                    "it holds the documents topic {topic} up to offset {next} of partition {partition}, which ends at \
+                     {end}: the topic was made anew"
                 ),
             });
         }

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use freshet_operators::connect::{ConnectError, Connector, Share};
+use freshet_operators::connect::{ConnectError, Connector, Share, Wake, topics};
 use freshet_operators::control::Control;
 use freshet_operators::decode::DEAD_LETTER_SUFFIX;
 use freshet_operators::gateway::Desk;
 use freshet_operators::message::Binding;
 use freshet_operators::produce::{Delivery, Each};
+use freshet_operators::registry::{Reader, Schemas};
 use freshet_operators::snapshot::{SnapshotError, Snapshots};
 use freshet_operators::wake::LateWake;
 use freshet_schemas::{Offset, Partition};
@@ -83,6 +84,8 @@ struct Shared {
     queries_end: Offsets,
     documents_committed: Offsets,
     queries_start: Offsets,
+    /// Where the schemas of Avro are.
+    schemas: Option<Arc<Schemas>>,
     /// Where answers are written together with the progress of their queries.
     exactly: Option<ExactlyOnce>,
     restored: Restored,
@@ -108,9 +111,12 @@ pub fn run(
 ) -> Result<(), RunError> {
     let topics = setup.config.topics.clone();
     let dlq = |topic: &str| format!("{topic}{DEAD_LETTER_SUFFIX}");
-    let outputs = [topics.answers.clone(), dlq(&topics.documents), dlq(&topics.queries)];
+    let inputs: Vec<&str> =
+        topics.documents.names().iter().chain([&topics.queries]).map(String::as_str).collect();
+    let outputs: Vec<String> =
+        inputs.iter().map(|topic| dlq(topic)).chain([topics.answers.clone()]).collect();
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    connector.prepare(&[&topics.documents, &topics.queries], &outputs)?;
+    connector.prepare(&inputs, &outputs)?;
     let workers = setup.config.pipeline.workers.get();
     // First of all: it makes an end of what another process of this name is doing.
     let exactly = ExactlyOnce::recover(&setup.config, &*connector)?;
@@ -118,7 +124,7 @@ pub fn run(
         Some(exactly) => exactly.next(),
         None => connector.committed(&topics.queries)?,
     };
-    let documents_end = connector.end_offsets(&topics.documents)?;
+    let documents_end = topics::end_offsets(&*connector, &topics.documents)?;
     let (gateway, status) = (setup.gateway.clone(), Arc::clone(&setup.status));
     status.reached(Phase::Restoring);
     let (restored, snapshots) = restore::restore(&setup, workers, &documents_end)?;
@@ -127,8 +133,9 @@ pub fn run(
         restored,
         snapshots: snapshots.map(Arc::new),
         queries_end: connector.end_offsets(&topics.queries)?,
-        documents_committed: connector.committed(&topics.documents)?,
+        documents_committed: topics::committed(&*connector, &topics.documents)?,
         queries_start,
+        schemas: schemas(&setup)?,
         exactly,
         setup,
         connector,
@@ -153,6 +160,14 @@ pub fn run(
         (None, Err(panic)) => Err(RunError::Failed(format!("a worker ended early: {panic}"))),
         (None, Ok(_)) => Ok(()),
     }
+}
+
+/// What asks the schema registry, where there is one.
+fn schemas(setup: &Setup) -> Result<Option<Arc<Schemas>>, RunError> {
+    let Some(registry) = &setup.config.documents.registry else { return Ok(None) };
+    let started = Schemas::start(registry, setup.metrics.clone());
+    let started = started.map_err(|error| RunError::Failed(format!("cannot start a thread: {error}")))?;
+    Ok(Some(Arc::new(started)))
 }
 
 fn work(worker: &mut Worker, shared: &Arc<Shared>) {
@@ -198,7 +213,11 @@ fn open(worker: &Worker, shared: &Shared) -> Result<Ends, Box<dyn std::error::Er
     Ok(Ends {
         shards: shared.restored.shards(&shared.setup, index, peers)?,
         snapshots: shared.snapshots.clone(),
-        documents: connector.follow(&topics.documents, share, &start, Arc::new(|| {}))?,
+        documents: Reader::new(
+            topics::follow(&**connector, &topics.documents, share, &start, &(Arc::new(|| {}) as Wake))?,
+            shared.schemas.clone(),
+            &shared.setup.document_specs(),
+        ),
         start,
         letters_written: shared.documents_committed.clone(),
         queries: connector.follow(&topics.queries, share, &shared.queries_start, wakes.0.wake())?,
@@ -231,6 +250,19 @@ fn committer(shared: &Arc<Shared>) -> Commits {
     };
     let thread = std::thread::Builder::new().name("commit".into()).spawn(commit).ok();
     Commits { sender: Some(sender), thread }
+}
+
+impl Commits {
+    /// Has offsets committed that have moved.
+    fn send(&self, topic: &str, next: Offsets, before: &Offsets) {
+        if next != *before
+            && !next.is_empty()
+            && let Some(sender) = &self.sender
+        {
+            // The thread lives as long as the sender.
+            let _ = sender.send((topic.to_owned(), next));
+        }
+    }
 }
 
 impl Drop for Commits {
@@ -349,19 +381,13 @@ impl Keeper {
         let topics = &shared.setup.config.topics;
         let queries = running.offsets.borrow().committable();
         let now = (self.indexed.clone(), queries);
-        let changed =
-            [(&topics.documents, &now.0, &self.committed.0), (&topics.queries, &now.1, &self.committed.1)];
-        for (topic, next, before) in changed {
-            // Exactly once: committed with the answers.
-            let with_answers = shared.exactly.is_some() && *topic == topics.queries;
-            if next != before
-                && !with_answers
-                && !next.is_empty()
-                && let Some(sender) = &commits.sender
-            {
-                // The thread lives as long as the sender.
-                let _ = sender.send((topic.clone(), next.clone()));
-            }
+        for (number, topic) in topics.documents.names().iter().enumerate() {
+            let of_topic = |offsets| topics::of_topic(offsets, number);
+            commits.send(topic, of_topic(&now.0), &of_topic(&self.committed.0));
+        }
+        // Exactly once: committed with the answers.
+        if shared.exactly.is_none() {
+            commits.send(&topics.queries, now.1.clone(), &self.committed.1);
         }
         self.committed = now;
     }

@@ -24,7 +24,7 @@ use freshet_operators::snapshot::{Identity, SnapshotMetrics};
 use freshet_operators::text::{Analyzer, ChunkSettings, Chunker};
 use freshet_operators::trace::{TraceMetrics, Tracer};
 use freshet_operators::upsert::SplitText;
-use freshet_schemas::{DocumentSpec, VectorKind};
+use freshet_schemas::{DocumentSpec, SourceSpec, VectorKind};
 
 use crate::restore::SnapshotUse;
 use crate::status::Status;
@@ -236,9 +236,9 @@ impl Setup {
         sized.map(|field| (field.spec.name.clone(), field.spec.size)).collect()
     }
 
-    /// What documents must look like.
-    pub fn document_spec(&self) -> DocumentSpec {
-        self.config.document_spec(&self.sizes())
+    /// What documents of each topic must look like.
+    pub fn document_specs(&self) -> Vec<DocumentSpec> {
+        self.config.document_specs(&self.sizes())
     }
 
     /// Models of the embedding service.
@@ -253,9 +253,8 @@ impl Setup {
 
     /// Spans of the documents of a worker, if there are traces.
     pub(crate) fn document_traces(&self) -> Option<DocumentTraces> {
-        let (topic, pipeline) = (&self.config.topics.documents, &self.config.pipeline.name);
-        let tracer = self.tracer.clone()?;
-        Some(DocumentTraces::new(tracer, topic.as_str().into(), pipeline.as_str().into()))
+        let (topics, pipeline) = (self.config.topics.documents.clone(), &self.config.pipeline.name);
+        Some(DocumentTraces::new(self.tracer.clone()?, topics, pipeline.as_str().into()))
     }
 
     /// Spans of the queries, if there are traces.
@@ -342,6 +341,7 @@ fn identity(config: &Config, fields: &[VectorField], models: &[(String, Arc<dyn 
     if let Some(payload) = &documents.payload {
         identity.insert("documents.payload".to_owned(), payload.clone());
     }
+    identity.extend(reading_identity(config));
     for field in fields {
         let spec = &field.spec;
         let source = match &field.source {
@@ -354,6 +354,24 @@ fn identity(config: &Config, fields: &[VectorField], models: &[(String, Arc<dyn 
         };
         let value = format!("{source}, normalised: {}, {spec:?}", field.normalised);
         identity.insert(format!("vectors.{}", spec.name), value);
+    }
+    identity
+}
+
+/// What decides of the encoding of records, where it is not the usual one, and the names of several topics.
+fn reading_identity(config: &Config) -> Identity {
+    let (documents, topics) = (&config.documents, &config.topics.documents);
+    let mut identity = Identity::new();
+    for (number, spec) in config.document_specs(&BTreeMap::new()).into_iter().enumerate() {
+        if topics.are_several() {
+            identity.insert(format!("topics.documents[{number}]"), spec.source.topic.clone());
+        }
+        let source = SourceSpec { topic: String::new(), ..spec.source };
+        let usual = source == SourceSpec::default() && spec.id == documents.id && spec.text == documents.text;
+        if !usual {
+            let value = format!("id: {}, text: {}, {source:?}", spec.id, spec.text.join(", "));
+            identity.insert(format!("documents.topics[{number}]"), value);
+        }
     }
     identity
 }

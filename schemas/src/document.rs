@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::identity::{identify, identify_by_key};
-use crate::json::{Fields, Object, describe, invalid, join, list, parse_object, quote};
-use crate::{Fault, FaultCode, Record, VectorKind, VectorValue};
+use crate::identity::identify;
+use crate::json::{Fields, Object, describe, invalid, join, list, quote};
+use crate::source::{Key, Said, key_of, read_value};
+use crate::{
+    DocumentTopics, Fault, FaultCode, Format, Record, RecordSchemas, SourceSpec, VectorKind, VectorValue,
+};
 
 /// Field of a document that holds precomputed vectors; it is never text or payload.
 pub const VECTORS_FIELD: &str = "vectors";
@@ -35,6 +38,8 @@ pub struct DocumentSpec {
     pub text_bytes_max: usize,
     /// Vector fields by name.
     pub vectors: BTreeMap<String, VectorSpec>,
+    /// How records are encoded, and what becomes of their fields before all this.
+    pub source: SourceSpec,
 }
 
 /// One vector field, as far as a document must fit it.
@@ -98,6 +103,21 @@ impl DocumentSpec {
         value_bytes_max(self.text_bytes_max)
     }
 
+    /// The key under which the document of an id is written.
+    ///
+    /// # Errors
+    /// Documents that cannot be written as JSON under their ids, since their topic is read otherwise.
+    pub fn key<'a>(&self, id: &'a str) -> Result<&'a str, Fault> {
+        if !self.source.is_plain() {
+            let message = format!(
+                "documents of topic \"{}\" are not JSON under the text of their id: write them as its readers expect",
+                self.source.topic
+            );
+            return Err(Fault::whole(FaultCode::InvalidValue, message));
+        }
+        Ok(id.strip_prefix(self.source.id_prefix.as_str()).unwrap_or(id))
+    }
+
     /// Fields of the text: those that are configured, but the title.
     fn text_fields(&self) -> impl Iterator<Item = &String> {
         self.text.iter().filter(|field| Some(*field) != self.title.as_ref())
@@ -115,23 +135,46 @@ pub(crate) fn value_bytes_max(text_bytes_max: usize) -> usize {
 }
 
 impl DocumentChange {
-    /// Reads a record of the documents topic.
+    /// Reads a record of a documents topic that needs no schemas; see [`DocumentChange::read`].
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its field; the record as a whole is then refused.
+    pub fn parse(record: &Record, spec: &DocumentSpec) -> Result<Self, Fault> {
+        Self::read(record, &RecordSchemas::default(), spec)
+    }
+
+    /// Reads a record of a documents topic.
     ///
     /// A record without a value deletes the document of its key. Fields that are `null` are read as absent, since
     /// that is how tables write a missing field; as payload they are kept.
     ///
     /// # Errors
     /// The first thing that is wrong, with its field; the record as a whole is then refused.
-    pub fn parse(record: &Record, spec: &DocumentSpec) -> Result<Self, Fault> {
-        let key = record.key.as_deref();
+    pub fn read(record: &Record, schemas: &RecordSchemas, spec: &DocumentSpec) -> Result<Self, Fault> {
+        let source = &spec.source;
+        let key = || key_of(record.key.as_deref(), &spec.id, source, schemas.key.as_ref());
         let Some(value) = &record.value else {
-            return identify_by_key(&spec.id, key).map(Self::Delete);
+            return id_of(&Object::new(), key()?, spec).map(Self::Delete);
         };
         if value.len() > spec.value_bytes_max() {
             return Err(too_large("record", value.len(), spec.value_bytes_max(), None));
         }
-        let object = parse_object(value)?;
-        let id = identify(&object, &spec.id, key)?;
+        let text_field = spec.text_fields().next().map(String::as_str);
+        let mut object = match read_value(value, source, text_field, schemas.value.as_ref())? {
+            Said::Put(object) => object,
+            Said::Gone(mut row) => {
+                source.mapping.apply(&mut row, &[])?;
+                return id_of(&row, key()?, spec).map(Self::Delete);
+            }
+        };
+        source.mapping.apply(&mut object, &record.headers)?;
+        let id = match key()? {
+            Key::Absent if source.format == Format::Text && !object.contains_key(&spec.id) => {
+                let (_, partition) = DocumentTopics::split(record.partition);
+                format!("{}{}-{partition}-{}", source.id_prefix, source.topic, record.offset)
+            }
+            key => id_of(&object, key, spec)?,
+        };
         let text = text(&object, spec)?;
         let title = match &spec.title {
             Some(field) => Fields::new(&object, "").str(field)?.unwrap_or_default().to_owned(),
@@ -159,6 +202,16 @@ impl DocumentChange {
             Self::Delete(id) => id,
         }
     }
+}
+
+/// The id of a document, as it is known in the pipeline.
+fn id_of(object: &Object, key: Key, spec: &DocumentSpec) -> Result<String, Fault> {
+    let id = match key {
+        Key::Struct(id) => id,
+        Key::Text(key) => identify(object, &spec.id, Some(key.as_bytes()))?,
+        Key::Absent => identify(object, &spec.id, None)?,
+    };
+    Ok(if spec.source.id_prefix.is_empty() { id } else { format!("{}{id}", spec.source.id_prefix) })
 }
 
 /// A fault with the size found and the size allowed.

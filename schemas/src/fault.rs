@@ -10,6 +10,10 @@ pub enum FaultCode {
     NotUtf8,
     /// The text is not JSON, or not a JSON object.
     NotJson,
+    /// The bytes do not follow their schema, or are not in the wire format of a schema registry.
+    NotDecoded,
+    /// The schema registry has no schema of the number, or one that cannot be read.
+    UnknownSchema,
     /// No id in the value and no key.
     MissingId,
     /// The id in the value is not the key of the record.
@@ -54,6 +58,8 @@ impl FaultCode {
         match self {
             Self::NotUtf8 => "not_utf8",
             Self::NotJson => "not_json",
+            Self::NotDecoded => "not_decoded",
+            Self::UnknownSchema => "unknown_schema",
             Self::MissingId => "missing_id",
             Self::IdMismatch => "id_mismatch",
             Self::EmptyText => "empty_text",

@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use crate::json::{Object, describe, invalid, quote};
+use crate::source::text_of_key;
 use crate::{Fault, FaultCode};
 
 /// The id of a record whose value is `object`.
 ///
 /// The value's id counts, and the key must be equal to it; without one in the value, the key is the id.
 pub(crate) fn identify(object: &Object, field: &str, key: Option<&[u8]>) -> Result<String, Fault> {
-    let key = key_text(key)?;
+    let key = key.map(text_of_key).transpose()?;
     match (id_in_value(object, field)?, key) {
         (Some(id), Some(key)) if id != key => Err(Fault::field(
             FaultCode::IdMismatch,
@@ -39,14 +40,6 @@ pub(crate) fn id_in_value(object: &Object, field: &str) -> Result<Option<String>
             Err(invalid(field, format!("{} is not an id: a string or an integer", describe(other))))
         }
     }
-}
-
-fn key_text(key: Option<&[u8]>) -> Result<Option<&str>, Fault> {
-    let Some(key) = key else { return Ok(None) };
-    std::str::from_utf8(key).map(Some).map_err(|error| {
-        let at = error.valid_up_to();
-        Fault::whole(FaultCode::NotUtf8, format!("key is not UTF-8 from byte {at} on"))
-    })
 }
 
 fn missing(field: &str, key: &str) -> Fault {

@@ -15,10 +15,7 @@ pub(crate) type Object = Map<String, Value>;
 /// A number that no float can hold, such as `NaN` or `1e400`, is reported as such with its field, although it is not
 /// JSON at all: it is what some serialisers write, and the field is what their user must know.
 pub(crate) fn parse_object(bytes: &[u8]) -> Result<Object, Fault> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let at = error.valid_up_to();
-        Fault::whole(FaultCode::NotUtf8, format!("value is not UTF-8 from byte {at} on"))
-    })?;
+    let text = utf8(bytes, "value")?;
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => {
@@ -26,6 +23,14 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Object, Fault> {
         }
         Err(error) => Err(not_json(text, &error)),
     }
+}
+
+/// Bytes as text; `what` they are stands in the message.
+pub(crate) fn utf8<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, Fault> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        Fault::whole(FaultCode::NotUtf8, format!("{what} is not UTF-8 from byte {at} on"))
+    })
 }
 
 fn not_json(text: &str, error: &serde_json::Error) -> Fault {

@@ -16,6 +16,8 @@ mod identity;
 mod json;
 mod query;
 mod record;
+mod source;
+mod topics;
 mod vector;
 
 pub use answer::{
@@ -35,4 +37,6 @@ pub use query::{
     Recommend, Strategy, Unary, WithPayload, WithVectors, text_of,
 };
 pub use record::{Header, Headers, Offset, Partition, Record, dead_letter, headers};
+pub use source::{Envelope, Format, Mapping, RecordSchemas, SourceSpec, WireSchema, frame, wanted};
+pub use topics::{DOCUMENTS, DocumentTopics};
 pub use vector::{SparseVector, VectorKind, VectorValue};

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, Filter, Offset, Partition, SparseVector};
+use crate::{AsOf, Fault, Filter, SparseVector};
 
 /// Hits of a query or of a stage that names no limit, as in Qdrant.
 pub const LIMIT_DEFAULT: usize = 10;
@@ -210,8 +210,8 @@ pub enum Consistency {
     Latest,
     /// All that the documents topic held when the query was read.
     Strong,
-    /// At least these offsets (inclusive) of the documents topic.
-    Documents(BTreeMap<Partition, Offset>),
+    /// At least these offsets (inclusive), by the names that [`crate::DocumentTopics`] knows.
+    Documents(BTreeMap<String, AsOf>),
 }
 
 /// Which payload fields a hit carries.

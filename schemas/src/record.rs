@@ -41,18 +41,18 @@ impl Record {
 ///
 /// `topic` is the topic the record was read from. A record that carries such headers already, because it was a dead
 /// letter before, keeps them: the last of a name is the newest.
-pub fn dead_letter(record: &Record, topic: &str, stage: &str, fault: &Fault) -> Record {
-    let mut letter = record.clone();
+pub fn dead_letter(mut record: Record, topic: &str, stage: &str, fault: &Fault) -> Record {
     let header = |name: &str, value: &str| (name.to_owned(), Some(value.as_bytes().to_vec()));
-    letter.headers.extend([
+    let origin = (record.partition.to_string(), record.offset.to_string());
+    record.headers.extend([
         header(headers::TOPIC, topic),
-        header(headers::PARTITION, &record.partition.to_string()),
-        header(headers::OFFSET, &record.offset.to_string()),
+        header(headers::PARTITION, &origin.0),
+        header(headers::OFFSET, &origin.1),
         header(headers::STAGE, stage),
         header(headers::CODE, fault.code.as_str()),
         header(headers::MESSAGE, &fault.message_with_field()),
     ]);
-    letter
+    record
 }
 
 /// Header names of dead letters: those of Kafka Connect, so that its users' tools read them.

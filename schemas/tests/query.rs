@@ -125,8 +125,11 @@ fn consistency_and_payload_take_every_form() {
     let consistency = |value: &str| query(&format!("\"text\": \"a\", \"consistency\": {value}")).consistency;
     assert_eq!(consistency("\"latest\""), Consistency::Latest);
     assert_eq!(consistency("\"strong\""), Consistency::Strong);
-    let offsets = Consistency::Documents(BTreeMap::from([(0, 4711), (12, -1)]));
+    let of = |name: &str| (name.to_owned(), BTreeMap::from([(0, 4711), (12, -1)]));
+    let offsets = Consistency::Documents(BTreeMap::from([of("documents")]));
     assert_eq!(consistency(r#"{"documents": {"0": 4711, "12": -1}}"#), offsets);
+    let offsets = Consistency::Documents(BTreeMap::from([of("news"), of("tickets")]));
+    assert_eq!(consistency(r#"{"tickets": {"0": 4711, "12": -1}, "news": {"0": 4711, "12": -1}}"#), offsets);
     let payload = |value: &str| query(&format!("\"text\": \"a\", \"with_payload\": {value}")).with_payload;
     let names = || vec!["a".to_owned(), "b".to_owned()];
     assert_eq!(payload("true"), WithPayload::All);
@@ -193,7 +196,6 @@ fn unknown_fields_are_named_with_their_path() {
         (r#""query": {"fusion": "rrf", "foo": 1}"#, "query.foo"),
         (r#""query": {"rrf": {"foo": 1}}"#, "query.rrf.foo"),
         (r#""query": "a", "using": "v", "params": {"foo": 1}"#, "params.foo"),
-        (r#""text": "a", "consistency": {"foo": 1}"#, "consistency.foo"),
         (r#""text": "a", "with_payload": {"foo": 1}"#, "with_payload.foo"),
     ];
     for (fields, path) in paths {

@@ -163,7 +163,7 @@ fn dead_letters_fit_the_schema() {
     let mut refused = record(Some("k"), Some("{"));
     refused.headers = vec![("trace".to_owned(), Some(b"1".to_vec())), ("none".to_owned(), None)];
     let fault = DocumentChange::parse(&refused, &spec()).expect_err("it is not JSON");
-    let letter = dead_letter(&refused, "documents", "decode", &fault);
+    let letter = dead_letter(refused.clone(), "documents", "decode", &fault);
     let headers: serde_json::Map<String, Value> = letter
         .headers
         .iter()

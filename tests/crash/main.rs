@@ -164,7 +164,7 @@ fn torture(folder: &Path, connector: &str, kills: u64) {
     let loaded = Config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
     let topics = loaded.topics.clone();
     let connector = connect::open(&loaded.connector, "producer").unwrap();
-    connector.prepare(&[&topics.documents, &topics.queries], &[&topics.answers]).unwrap();
+    connector.prepare(&[topics.documents.first(), &topics.queries], &[&topics.answers]).unwrap();
     let mut sink = connector.sink(std::sync::Arc::new(|| {})).unwrap();
     let mut random = Random::new(seed);
     let mut steps = script::random(seed, 4 * kills as usize).into_iter();
@@ -179,7 +179,7 @@ fn torture(folder: &Path, connector: &str, kills: u64) {
             for (_, record) in step.documents {
                 let record = Record { partition: 0, offset: log.documents.len() as i64, ..record };
                 log.documents.push(record.clone());
-                write(&mut *sink, &topics.documents, record);
+                write(&mut *sink, topics.documents.first(), record);
             }
             for query in step.queries {
                 let id = query["id"].as_str().unwrap().to_owned();

@@ -121,7 +121,7 @@ fn a_leader_that_is_killed_is_replaced() {
     let killed = leader(
         &cluster.servers,
         &[
-            &topics.documents,
+            topics.documents.first(),
             &topics.answers,
             "__transaction_state",
             "__transaction_state",

@@ -72,7 +72,7 @@ impl Stage {
         };
         let direct_connector = connect::open(&Configured::Kafka(settings), &format!("{name}-test")).unwrap();
         let topics = &config.topics;
-        direct_connector.prepare(&[&topics.documents, &topics.queries], &[&topics.answers]).unwrap();
+        direct_connector.prepare(&[topics.documents.first(), &topics.queries], &[&topics.answers]).unwrap();
         let sink = direct_connector.sink(Arc::new(|| {})).unwrap();
         let servers = direct.to_owned();
         Self { folder, config, direct: direct_connector, servers, sink, asked: BTreeMap::new(), documents: 0 }
@@ -152,7 +152,7 @@ impl Stage {
             Record { key: Some(id.into_bytes()), value: Some(value.into_bytes()), ..Record::default() }
         });
         let topics = self.config.topics.clone();
-        self.write(&topics.documents, records.collect());
+        self.write(topics.documents.first(), records.collect());
         let asked = self.asked.len()..self.asked.len() + queries;
         let queries: Vec<Value> = asked
             .map(|n| {
@@ -211,7 +211,7 @@ impl Stage {
         assert_eq!(ids.len(), answers.len(), "none is answered twice");
         assert!(ids.into_iter().eq(self.asked.keys().map(String::as_str)), "all are answered");
         let setup = Setup::load(self.config.clone()).unwrap();
-        let oracle = Oracle::new(&setup, self.read(&self.config.topics.documents));
+        let oracle = Oracle::new(&setup, self.read(self.config.topics.documents.first()));
         let mut partitions = BTreeSet::new();
         for answer in &answers {
             assert!(answer.error.is_none(), "{}: {:?}", answer.id, answer.error);

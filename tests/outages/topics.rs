@@ -24,7 +24,7 @@ fn partitions_that_are_added_are_read_and_answered() {
     stage.write_and_ask(10, 6);
     assert_eq!(stage.check(&mut run), BTreeSet::from([0]));
     let topics = stage.config.topics.clone();
-    let grown = [NewPartitions::new(&topics.documents, 4), NewPartitions::new(&topics.queries, 3)];
+    let grown = [NewPartitions::new(topics.documents.first(), 4), NewPartitions::new(&topics.queries, 3)];
     let grown = block_on(stage.admin().create_partitions(&grown, &AdminOptions::new())).unwrap();
     assert!(grown.iter().all(Result::is_ok), "{grown:?}");
     stage.renew_sink();
@@ -54,7 +54,7 @@ fn a_topic_that_is_deleted_ends_the_run() {
         stage.write_and_ask(5, 3);
         stage.check(&mut run);
         let topics = &stage.config.topics;
-        let topic = if documents { &topics.documents } else { &topics.queries };
+        let topic = if documents { topics.documents.first() } else { &topics.queries };
         let deleted = block_on(stage.admin().delete_topics(&[topic], &AdminOptions::new())).unwrap();
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
         let (code, log) = run.end();
@@ -76,7 +76,7 @@ fn documents_that_are_gone_end_the_run_or_are_left_out() {
     // Between two runs more is written and deleted.
     stage.write_and_ask(10, 0);
     let mut before = TopicPartitionList::new();
-    before.add_partition_offset(&stage.config.topics.documents, 0, Offset::Offset(12)).unwrap();
+    before.add_partition_offset(stage.config.topics.documents.first(), 0, Offset::Offset(12)).unwrap();
     block_on(stage.admin().delete_records(&before, &AdminOptions::new())).unwrap();
     let (code, log) = stage.run(1).end();
     assert_eq!(code, Some(1), "{log}");

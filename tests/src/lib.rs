@@ -4,6 +4,7 @@ pub mod collector;
 pub mod drive;
 pub mod http;
 pub mod oracle;
+pub mod registry;
 pub mod s3;
 pub mod script;
 pub mod site;

@@ -32,7 +32,7 @@ impl<'a> Oracle<'a> {
 
     /// The documents at an offset vector (inclusive).
     pub fn documents(&self, as_of: &AsOf) -> BTreeMap<String, Document> {
-        let spec = self.setup.document_spec();
+        let spec = self.setup.document_specs().remove(0);
         let mut documents = BTreeMap::new();
         let mut log: Vec<&Record> = self.log.iter().collect();
         log.sort_by_key(|record| (record.partition, record.offset));

@@ -188,7 +188,7 @@ fn a_title_is_read_before_every_chunk_and_counted_once() {
     let before = embedded(&bench);
     put("a", "Lighthouse", 0, 2);
     let retitled = round("title", before);
-    let spec = bench.setup.document_spec();
+    let spec = bench.setup.document_specs().remove(0);
     let record = bench.memory.records("documents").into_iter().next().unwrap();
     let Ok(DocumentChange::Put(document)) = DocumentChange::parse(&record, &spec) else {
         panic!("{record:?}")

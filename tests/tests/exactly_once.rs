@@ -40,7 +40,7 @@ fn connector(place: &str) -> ConnectorConfig {
 fn config(place: &str, prefix: &str) -> Config {
     let mut config = drive::config(2);
     config.pipeline.name = prefix.to_owned();
-    config.topics.documents = format!("{prefix}.documents");
+    config.topics.documents = format!("{prefix}.documents").into();
     config.topics.queries = format!("{prefix}.queries");
     config.topics.answers = format!("{prefix}.answers");
     config.connector = connector(place);
@@ -123,7 +123,7 @@ fn ask_on(connector: &dyn Connector, config: &Config, end: &AtomicBool) -> BTree
             let value = json!({"id": id, "text": text, "stars": 3}).to_string();
             Record { key: Some(id.into_bytes()), value: Some(value.into_bytes()), ..Record::default() }
         });
-        write_to(&mut *sink, &config.topics.documents, documents.collect());
+        write_to(&mut *sink, config.topics.documents.first(), documents.collect());
         let queries = (0..40).map(|number| {
             let id = format!("q-{round}-{number}");
             let mut query = json!({"id": id, "text": "berth of the ship", "limit": 2});
@@ -199,7 +199,7 @@ fn is_answered_once(place: &str, prefix: &str) {
     let config = config(place, prefix);
     let topics = &config.topics;
     let connector = connect::open(&config.connector, "writer").unwrap();
-    connector.prepare(&[&topics.documents, &topics.queries], &[]).unwrap();
+    connector.prepare(&[topics.documents.first(), &topics.queries], &[]).unwrap();
     if let Some(broker) = place.strip_prefix("kafka:") {
         // One partition, so that its order is the order of commits.
         let ConnectorConfig::Kafka(settings) = kafka(broker, true) else { panic!("not Kafka") };

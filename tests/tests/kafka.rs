@@ -40,7 +40,7 @@ fn config(workers: usize) -> freshet_config::Config {
     let mut config = drive::config(workers);
     let prefix = unique("t");
     config.pipeline.name = prefix.clone();
-    config.topics.documents = format!("{prefix}.documents");
+    config.topics.documents = format!("{prefix}.documents").into();
     config.topics.queries = format!("{prefix}.queries");
     config.topics.answers = format!("{prefix}.answers");
     config
@@ -119,8 +119,8 @@ fn answers_of(connector: &Arc<dyn Connector>, config: freshet_config::Config) ->
     let topics = config.topics.clone();
     let (documents, queries) = records();
     let outputs = [topics.answers.as_str()];
-    connector.prepare(&[&topics.documents, &topics.queries], &outputs).unwrap();
-    write(&**connector, &topics.documents, documents);
+    connector.prepare(&[topics.documents.first(), &topics.queries], &outputs).unwrap();
+    write(&**connector, topics.documents.first(), documents);
     let asked = queries.len();
     write(&**connector, &topics.queries, queries);
     let setup = freshet::setup::Setup::load(config).unwrap();
@@ -169,7 +169,7 @@ fn kafka_files_and_memory_give_the_same_answers() {
         let kafka = connect::open(&kafka(&broker, true), &config.pipeline.name).unwrap();
         let topics = config.topics.clone();
         assert_eq!(answers_of(&kafka, config), expected, "Kafka, {workers} workers");
-        let refused = read_all(&*kafka, &format!("{}.dlq", topics.documents), 1);
+        let refused = read_all(&*kafka, &format!("{}.dlq", topics.documents.first()), 1);
         assert!(
             refused.iter().all(|letter| letter.value.as_deref() == Some(b"{\"id\": ")) && !refused.is_empty()
         );
@@ -187,7 +187,7 @@ fn a_second_run_answers_only_what_is_new() {
     let first = answers_of(&kafka, config.clone()).len();
     let again = serde_json::json!({"id": "again", "text": "harbour", "consistency": "strong"});
     write(&*kafka, &topics.queries, vec![query_record(&again)]);
-    let letters = format!("{}.dlq", topics.documents);
+    let letters = format!("{}.dlq", topics.documents.first());
     let refused = read(&*kafka, &letters).len();
     let setup = freshet::setup::Setup::load(config).unwrap();
     run(
@@ -213,8 +213,8 @@ fn missing_topics_are_named() {
         run(setup, kafka, Until::CaughtUp, &Arc::new(Control::default()), &Arc::new(Progress::default()))
             .unwrap_err();
     let text = error.to_string();
-    for topic in [&topics.documents, &topics.queries, &topics.answers] {
-        assert!(text.contains(topic.as_str()), "{text} does not name {topic}");
+    for topic in [topics.documents.first(), &topics.queries, &topics.answers] {
+        assert!(text.contains(topic), "{text} does not name {topic}");
     }
     assert!(text.contains("create_topics"), "{text} says what to do");
 }
@@ -226,14 +226,14 @@ fn a_running_pipeline_answers_within_moments() {
     let topics = config.topics.clone();
     let kafka = connect::open(&kafka(&broker, true), &config.pipeline.name).unwrap();
     let setup = freshet::setup::Setup::load(config).unwrap();
-    kafka.prepare(&[&topics.documents, &topics.queries, &topics.answers], &[]).unwrap();
+    kafka.prepare(&[topics.documents.first(), &topics.queries, &topics.answers], &[]).unwrap();
     let pipeline = drive::Pipeline::start(&setup, &kafka);
     let (documents, _) = records();
-    write(&*kafka, &topics.documents, documents);
+    write(&*kafka, topics.documents.first(), documents);
     let question = freshet::ask::Question::text("harbour berth", None, 5).with_consistency("strong");
     let answer = freshet::ask::ask(&kafka, &topics, &question, Duration::from_secs(60)).unwrap();
     assert!(answer.error.is_none() && !answer.points.is_empty());
-    let ends = kafka.end_offsets(&topics.documents).unwrap();
+    let ends = kafka.end_offsets(topics.documents.first()).unwrap();
     let expected: BTreeMap<i32, i64> =
         ends.into_iter().map(|(partition, end)| (partition, end - 1)).collect();
     assert_eq!(answer.as_of["documents"], expected);

@@ -28,6 +28,7 @@ mod parity;
 mod payload_parity;
 mod replay;
 mod snapshots;
+mod sources;
 mod stores;
 mod traces;
 mod watching;

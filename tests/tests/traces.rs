@@ -240,9 +240,9 @@ fn queries_over_kafka_are_traced() {
         config.connector = connector_config.clone();
         config.pipeline.name = prefix.clone();
         let topics = &mut config.topics;
-        for topic in [&mut topics.documents, &mut topics.queries, &mut topics.answers] {
-            *topic = format!("{prefix}.{topic}");
-        }
+        topics.documents = format!("{prefix}.documents").into();
+        topics.queries = format!("{prefix}.queries");
+        topics.answers = format!("{prefix}.answers");
     });
     let connector: Arc<dyn Connector> = connect::open(&connector_config, &prefix).unwrap();
     let site = Site::on(setup, &http(), &connector, Memory::new());

@@ -243,10 +243,10 @@ fn metrics_of_kafka_move() {
     let mut config = drive::config(2);
     config.pipeline.name = unique("watched");
     let topics = &mut config.topics;
-    for topic in [&mut topics.documents, &mut topics.queries, &mut topics.answers] {
-        *topic = format!("{}.{topic}", config.pipeline.name);
-    }
     let group = &config.pipeline.name;
+    topics.documents = format!("{group}.documents").into();
+    topics.queries = format!("{group}.queries");
+    topics.answers = format!("{group}.answers");
     let connector: Arc<dyn Connector> = connect::open(&kafka(&address, true), group).unwrap();
     let site = Site::on(Setup::load(config).unwrap(), &http(), &connector, connect::Memory::new());
     let before = Look::at(&site);

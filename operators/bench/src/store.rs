@@ -260,7 +260,7 @@ fn latencies(setup: &Setup, connector: Arc<dyn Connector>) -> Vec<Duration> {
     });
     let partitions = loop {
         // The pipeline makes the topics.
-        match connector.prepare(&[&topics.answers, &topics.documents, &topics.queries], &[]) {
+        match connector.prepare(&[&topics.answers, topics.documents.first(), &topics.queries], &[]) {
             Ok(partitions) => break partitions,
             Err(_) => std::thread::yield_now(),
         }
@@ -283,7 +283,7 @@ fn latencies(setup: &Setup, connector: Arc<dyn Connector>) -> Vec<Duration> {
         }
     };
     let mut random = Random::new(3);
-    (0..1000).for_each(|number| write(&topics.documents, document(number, &mut random)));
+    (0..1000).for_each(|number| write(topics.documents.first(), document(number, &mut random)));
     let mut latencies = Vec::with_capacity(QUERIES);
     for number in 0..=QUERIES {
         let id = format!("query-{number}");

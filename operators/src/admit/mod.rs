@@ -20,7 +20,7 @@ pub use strong::EndOffsets;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use freshet_schemas::{AsOf, Consistency, Fault, FaultCode, Offset, Partition};
+use freshet_schemas::{AsOf, Consistency, DocumentTopics, Fault, FaultCode, Offset, Partition};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -55,6 +55,7 @@ pub fn admit<'scope>(
     let mut builder = OperatorBuilder::new("Admit".into(), scope);
     let info = builder.operator_info();
     let activator = scope.activator_for(info.address.clone());
+    let topics = ends.topics.clone();
     let mut ends = ends.start(scope.worker().sync_activator_for(info.address.to_vec()));
     let mut queries_in = builder.new_input(queries, Pipeline);
     let (admitted_out, admitted) = builder.new_output();
@@ -77,7 +78,14 @@ pub fn admit<'scope>(
                 for query in data.drain(..) {
                     let needs = match &query.query.consistency {
                         Consistency::Latest => Some(BTreeMap::new()),
-                        Consistency::Documents(needs) => Some(needs.clone()),
+                        Consistency::Documents(named) => match topics.by_partition(named) {
+                            Ok(needs) => Some(needs),
+                            Err(unknown) => {
+                                let refused = refusal(query, unknown_topic(&unknown, &topics));
+                                refused_out.activate().session(&cap.retain(1)).give(refused);
+                                continue;
+                            }
+                        },
                         Consistency::Strong => {
                             ends.ask(query.ticket);
                             None
@@ -116,7 +124,7 @@ pub fn admit<'scope>(
                     };
                     admitted_out.activate().session(&cap).give(admitted);
                 } else if now >= query.deadline {
-                    let refused = timed_out(query.query, timeout, &as_of);
+                    let refused = timed_out(query.query, timeout, &as_of, &topics);
                     refused_out.activate().session(&query.capabilities.1).give(refused);
                 } else {
                     waiting.push(query);
@@ -133,11 +141,22 @@ pub fn admit<'scope>(
     (admitted, refused)
 }
 
-fn timed_out(query: PlannedQuery, timeout: Duration, as_of: &BTreeMap<Partition, Offset>) -> AnswerRecord {
-    let message = format!(
-        "the documents asked for were not indexed within {timeout:?}; indexed so far: {as_of:?} (partition: offset)"
-    );
-    let fault = Fault::field(FaultCode::ConsistencyTimeout, "consistency", message);
+fn unknown_topic(name: &str, topics: &DocumentTopics) -> Fault {
+    let message = format!("unknown field {name:?}; known: {}", topics.known().join(", "));
+    Fault::field(FaultCode::UnknownField, format!("consistency.{name}"), message)
+}
+
+fn timed_out(query: PlannedQuery, timeout: Duration, as_of: &AsOf, topics: &DocumentTopics) -> AnswerRecord {
+    let so_far = match topics.are_several() {
+        true => format!("{:?} (topic: partition: offset)", topics.by_name(as_of)),
+        false => format!("{as_of:?} (partition: offset)"),
+    };
+    let message =
+        format!("the documents asked for were not indexed within {timeout:?}; indexed so far: {so_far}");
+    refusal(query, Fault::field(FaultCode::ConsistencyTimeout, "consistency", message))
+}
+
+fn refusal(query: PlannedQuery, fault: Fault) -> AnswerRecord {
     AnswerRecord {
         answer: error_answer(&query.query.id, fault),
         origin: query.origin,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use freshet_schemas::{Offset, Partition};
+use freshet_schemas::{DocumentTopics, Offset, Partition};
 use timely::scheduling::SyncActivator;
 
-use crate::connect::Connector;
+use crate::connect::{Connector, topics};
 use crate::message::Ticket;
 
 /// Where to ask.
@@ -16,8 +16,8 @@ use crate::message::Ticket;
 pub struct EndOffsets {
     /// System of topics.
     pub connector: Arc<dyn Connector>,
-    /// Documents topic.
-    pub topic: String,
+    /// Documents topics.
+    pub topics: DocumentTopics,
 }
 
 /// Last offset per partition that a query needs, −1 for none.
@@ -43,10 +43,10 @@ impl EndOffsets {
                 let mut tickets = vec![first];
                 tickets.extend(inbox.try_iter());
                 let ends = loop {
-                    match self.connector.end_offsets(&self.topic) {
+                    match topics::end_offsets(&*self.connector, &self.topics) {
                         Ok(ends) => break ends,
                         Err(error) => {
-                            tracing::warn!(%error, topic = self.topic, "end offsets not known, asking again");
+                            tracing::warn!(%error, topics = ?self.topics.names(), "end offsets not known, asking again");
                             // Queries time out meanwhile; a closed channel says that nobody waits any more.
                             match inbox.recv_timeout(RETRY) {
                                 Ok(ticket) => tickets.push(ticket),

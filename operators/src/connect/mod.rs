@@ -7,6 +7,7 @@ mod kafka;
 mod memory;
 mod partitioner;
 mod progress;
+pub mod topics;
 mod transactions;
 
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod testing;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use freshet_schemas::{Offset, Partition, Record};
+use freshet_schemas::{DocumentTopics, Offset, Partition, Record};
 
 use crate::metrics::Shelf;
 
@@ -76,9 +77,15 @@ pub struct Share {
 }
 
 impl Share {
-    /// Whether the reader takes this partition.
+    /// Whether the reader takes this partition. Topics of a single partition are spread over the readers, too.
     pub fn holds(self, partition: Partition) -> bool {
-        usize::try_from(partition).is_ok_and(|partition| partition % self.peers == self.index)
+        let (topic, partition) = DocumentTopics::split(partition);
+        usize::try_from(partition).is_ok_and(|partition| (partition + topic) % self.peers == self.index)
+    }
+
+    /// The share of the partitions of one of several topics, by their own numbers.
+    fn of_topic(self, number: usize) -> Self {
+        Self { index: (self.index + self.peers - number % self.peers) % self.peers, ..self }
     }
 }
 

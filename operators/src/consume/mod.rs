@@ -1,7 +1,7 @@
 //! Documents topic → records at ticks, and the bindings of ticks to offsets.
 //!
 //! ```text
-//!   Source ──poll──▶ Consume(documents) ──▶ (Origin, Record) at tick t
+//!   Reader ──poll──▶ Consume(documents) ──▶ (Origin, ReadRecord) at tick t
 //!                        ▲        ├───────▶ Binding at tick t: partition, next offset
 //!                        │        └───────▶ cuts: a message at each tick at which the shards are cut
 //!                        └── applied: probe on the indexes, releases the budget
@@ -28,10 +28,10 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{ProbeHandle, Scope, StreamVec};
 
 use crate::clock::Clock;
-use crate::connect::Source;
 use crate::control::Control;
 use crate::index::Time;
 use crate::message::{Binding, Origin};
+use crate::registry::{ReadRecord, Reader};
 use crate::snapshot::Snapshots;
 
 /// How far an idle source lets the clock run ahead, in milliseconds.
@@ -40,7 +40,7 @@ const IDLE_MS: Time = 500;
 /// What the operator needs to read documents.
 pub struct DocumentConsumer {
     /// The partitions of this worker, which may get more.
-    pub source: Box<dyn Source>,
+    pub source: Reader,
     /// Next offsets of partitions that go on: bound to time 0, which no record has. The others are bound once their first
     /// offset is known: a cut before that says nothing of them, and they are read from there.
     pub start: Vec<Binding>,
@@ -63,7 +63,7 @@ pub struct DocumentConsumer {
 /// What is read: records and bindings at ticks, and the ticks at which the shards are to be cut.
 pub struct Consumed<'scope> {
     /// Records.
-    pub records: StreamVec<'scope, Time, (Origin, Record)>,
+    pub records: StreamVec<'scope, Time, (Origin, ReadRecord)>,
     /// Next offsets.
     pub bindings: StreamVec<'scope, Time, Binding>,
     /// A message at each tick at which a cut is made.
@@ -127,7 +127,8 @@ pub fn consume_documents<'scope>(
                 if cut {
                     cuts_out.activate().session(cuts_cap).give(());
                 }
-                consumer.budget.take(tick, records.len(), records.iter().map(Record::size_bytes).sum());
+                let bytes = records.iter().map(|read| read.record.size_bytes()).sum();
+                consumer.budget.take(tick, records.len(), bytes);
                 if let Some(traces) = &mut consumer.traces {
                     traces.read(tick, &records);
                 }
@@ -135,7 +136,7 @@ pub fn consume_documents<'scope>(
                 records_out
                     .activate()
                     .session(records_cap)
-                    .give_iterator(records.into_iter().map(|r| (origin(&r), r)));
+                    .give_iterator(records.into_iter().map(|read| (origin(&read.record), read)));
                 bindings_out.activate().session(bindings_cap).give_iterator(bindings.into_iter());
                 if some {
                     records_cap.downgrade(&(tick + 1));
@@ -159,7 +160,7 @@ impl DocumentConsumer {
     }
 
     /// Polls within the budget: records, changed bindings, and whether more is waiting.
-    fn poll(&mut self) -> (Vec<Record>, Vec<Binding>, bool) {
+    fn poll(&mut self) -> (Vec<ReadRecord>, Vec<Binding>, bool) {
         let (records_max, bytes_max) = self.budget.room();
         let records_max = records_max.min(self.tick_records_max);
         if records_max == 0 || bytes_max == 0 {

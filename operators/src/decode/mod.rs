@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use freshet_schemas::{
-    DocumentChange, DocumentSpec, Fault, Offset, Partition, Query, QueryLimits, Record, dead_letter,
+    DocumentChange, DocumentSpec, DocumentTopics, Fault, Offset, Partition, Query, QueryLimits, Record,
+    dead_letter,
 };
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -13,22 +14,23 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::index::Time;
 use crate::message::{DeadLetter, DocumentRecord, Origin, QueryRecord};
+use crate::registry::ReadRecord;
 
 /// Suffix of a dead-letter topic.
 pub const DEAD_LETTER_SUFFIX: &str = ".dlq";
 
-/// Makes dead letters of one topic.
+/// Makes dead letters of records.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
-    topic: String,
+    topics: DocumentTopics,
     /// Records before these offsets were refused and written by an earlier run.
     written: Rc<BTreeMap<Partition, Offset>>,
 }
 
 impl DeadLetters {
-    /// For records of `topic`; those before `written` are not written again.
-    pub fn new(topic: impl Into<String>, written: BTreeMap<Partition, Offset>) -> Self {
-        Self { topic: topic.into(), written: Rc::new(written) }
+    /// For records of these topics; those before `written` are not written again.
+    pub fn new(topics: DocumentTopics, written: BTreeMap<Partition, Offset>) -> Self {
+        Self { topics, written: Rc::new(written) }
     }
 
     /// The dead letter, unless an earlier run has written it.
@@ -36,29 +38,33 @@ impl DeadLetters {
         if self.written.get(&origin.partition).is_some_and(|&next| origin.offset < next) {
             return None;
         }
+        let (topic, partition) = self.topics.name(record.partition);
         Some(DeadLetter {
             origin,
-            topic: format!("{}{DEAD_LETTER_SUFFIX}", self.topic),
-            record: dead_letter(record, &self.topic, stage, fault),
+            topic: format!("{topic}{DEAD_LETTER_SUFFIX}"),
+            record: dead_letter(Record { partition, ..record.clone() }, topic, stage, fault),
         })
     }
 }
 
-/// Decodes documents; refused records leave on the second stream.
+/// Decodes documents by the specs of their topics; refused records leave on the second stream.
 pub fn decode_documents<'scope>(
-    records: StreamVec<'scope, Time, (Origin, Record)>,
-    spec: DocumentSpec,
+    records: StreamVec<'scope, Time, (Origin, ReadRecord)>,
+    specs: Vec<DocumentSpec>,
     letters: DeadLetters,
 ) -> (StreamVec<'scope, Time, DocumentRecord>, StreamVec<'scope, Time, DeadLetter>) {
     decode(
         records,
         "Decode(documents)",
-        move |(origin, record): (Origin, Record)| match DocumentChange::parse(&record, &spec) {
-            Ok(DocumentChange::Put(document)) => {
-                Ok(DocumentRecord { origin, id: document.id.clone(), document: Some(document), record })
+        move |(origin, ReadRecord { record, schemas }): (Origin, ReadRecord)| {
+            let (topic, _) = DocumentTopics::split(record.partition);
+            match DocumentChange::read(&record, &schemas, &specs[topic]) {
+                Ok(DocumentChange::Put(document)) => {
+                    Ok(DocumentRecord { origin, id: document.id.clone(), document: Some(document), record })
+                }
+                Ok(DocumentChange::Delete(id)) => Ok(DocumentRecord { origin, id, document: None, record }),
+                Err(fault) => Err(letters.letter(origin, &record, "decode", &fault).map(Box::new)),
             }
-            Ok(DocumentChange::Delete(id)) => Ok(DocumentRecord { origin, id, document: None, record }),
-            Err(fault) => Err(letters.letter(origin, &record, "decode", &fault).map(Box::new)),
         },
     )
 }

@@ -18,7 +18,7 @@ fn queries(records: Vec<(Origin, Record)>) -> (Vec<(String, bool)>, Vec<(String,
     let (decoded, letters) = timely::execute_directly(move |worker| {
         worker.dataflow::<Time, _, _>(|scope| {
             let records: Vec<_> = records.into_iter().map(|(origin, record)| (origin, 0, record)).collect();
-            let letters = DeadLetters::new("queries", BTreeMap::new());
+            let letters = DeadLetters::new("queries".into(), BTreeMap::new());
             let limits = freshet_config::Config::default().queries.limits;
             let (queries, refused) = decode_queries(records.to_stream(scope), limits, letters);
             let queries = queries.map(|query| (query.id, query.query.is_ok()));
@@ -48,7 +48,7 @@ fn nothing_is_dropped() {
 
 #[test]
 fn letters_that_an_earlier_run_has_written_are_not_written_again() {
-    let letters = DeadLetters::new("documents", BTreeMap::from([(0, 5)]));
+    let letters = DeadLetters::new("documents".into(), BTreeMap::from([(0, 5)]));
     let fault = Fault::whole(freshet_schemas::FaultCode::NotJson, "broken");
     let letter =
         |partition, offset| letters.letter(origin(partition, offset), &record("x"), "decode", &fault);

@@ -7,7 +7,7 @@ use freshet_schemas::{
     WithVectors,
 };
 
-use super::execution::{DOCUMENTS, Execution, Ranked};
+use super::execution::{Execution, Ranked};
 use super::page::Page;
 use crate::embed::fields::FieldSource;
 use crate::index::RowVector;
@@ -76,7 +76,7 @@ impl Execution {
         let answer = Answer {
             id: planned.query.id.clone(),
             points,
-            as_of: BTreeMap::from([(DOCUMENTS.to_owned(), self.query.admitted.as_of.clone())]),
+            as_of: self.corpus.topics.by_name(&self.query.admitted.as_of),
             time: Some(self.query.admitted.time),
             took_seconds: 0.0,
             stage_seconds: (failed.is_none() && self.is_first_page()).then(|| self.stopwatch.seconds()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freshet_schemas::{Degraded, Fusion, OrderValue, with_title};
+use freshet_schemas::{Degraded, DocumentTopics, Fusion, OrderValue, with_title};
 
 use super::beside::Beside;
 use super::diverse;
@@ -16,9 +16,6 @@ use crate::index::{Fetched, Hit, Probe, RowVector, Stored, by_rank};
 use crate::message::{ShardReply, ShardRequest, Task, TaskReply, Ticket};
 use crate::plan::{Plan, Stage, Work};
 use crate::stats::WeighedQuery;
-
-/// Name of the documents in `as_of` of an answer, whatever their topic is called.
-pub const DOCUMENTS: &str = "documents";
 
 /// A hit in the global list of a stage.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +71,8 @@ const CANDIDATES_K: f64 = 60.0;
 /// What all queries of a pipeline are asked of.
 #[derive(Clone)]
 pub struct Corpus {
+    /// The documents topics: what answers reflect goes by their names.
+    pub topics: DocumentTopics,
     /// Shards that reply to every request.
     pub shards: u32,
     /// Field of the payload that is read before every chunk.

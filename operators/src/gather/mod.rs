@@ -19,7 +19,7 @@ mod lookup;
 mod page;
 mod stopwatch;
 
-pub use execution::{Absorbed, Corpus, DOCUMENTS, Execution, Ranked, RerankTask};
+pub use execution::{Absorbed, Corpus, Execution, Ranked, RerankTask};
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

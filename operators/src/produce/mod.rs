@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::trace::QueryTrace;
-use freshet_schemas::{Answer, AsOf, Fault, FaultCode, Headers, Record};
+use freshet_schemas::{Answer, AsOf, DocumentTopics, Fault, FaultCode, Headers, Record};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -34,7 +34,6 @@ use crate::clock;
 use crate::connect::Sink;
 use crate::control::Control;
 use crate::gateway::Desk;
-use crate::gather::DOCUMENTS;
 use crate::index::Time;
 use crate::message::{AnswerRecord, DeadLetter, Origin};
 use crate::metrics::RunMetrics;
@@ -46,6 +45,8 @@ use crate::wake::LateWake;
 pub struct Producer {
     /// How records are written.
     pub delivery: Delivery,
+    /// Documents topics: what answers reflect goes by their names.
+    pub topics: DocumentTopics,
     /// Answers topic.
     pub answers: String,
     /// Dead-letter topic of the queries: settles the query.
@@ -173,7 +174,7 @@ impl Producer {
         Some(Outgoing {
             topic: self.answers.clone(),
             settles: Some(origin),
-            as_of: answer.as_of.get(DOCUMENTS).cloned().unwrap_or_default(),
+            as_of: self.topics.by_partition(&answer.as_of).unwrap_or_default(),
             row: row(&answer).map(Box::new),
             record: answer_record(&id, &answer, headers),
             answers: Some(id),

@@ -11,21 +11,19 @@ use freshet_config::{Endpoint, RerankerKind};
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderMap, StatusCode};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::breaker::{Breaker, Change};
 use super::llm::Llm;
 use super::metrics::RerankMetrics;
 use super::remote::Remote;
 use super::{RerankJob, Reranker};
-use crate::clock;
+use crate::remote::{backoff, host};
 
 /// Jobs that wait, per connection.
 pub(super) const QUEUE_PER_CONNECTION: usize = 16;
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
-/// Pause before the first retry, at most; it doubles from retry to retry.
-const BACKOFF: Duration = Duration::from_millis(50);
+/// Longest pause before a retry.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// What is said to a service, and what its answers mean. Knows nothing of connections.
@@ -189,7 +187,7 @@ impl Shared {
             self.note(false);
             self.count(failure.class);
             let pause = match failure.retry.filter(|_| attempt < self.endpoint.retries) {
-                Some(asked) => asked.unwrap_or_else(|| backoff(attempt)),
+                Some(asked) => asked.unwrap_or_else(|| backoff(attempt, BACKOFF_MAX)),
                 None => return Some(Err(failure.reason)),
             };
             if Instant::now() + pause >= job.deadline {
@@ -306,18 +304,4 @@ impl Shared {
     fn count(&self, outcome: &str) {
         self.metrics.requests.with_label_values(&[self.name.as_str(), outcome]).inc();
     }
-}
-
-/// A random share of a pause that doubles from attempt to attempt ("full jitter").
-fn backoff(attempt: u32) -> Duration {
-    let most = BACKOFF.saturating_mul(1 << attempt.min(16)).min(BACKOFF_MAX);
-    let random = xxh3_64(&clock::now_us().to_le_bytes()) as f64 / u64::MAX as f64;
-    most.mul_f64(random)
-}
-
-/// Host and port of an address.
-fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }

@@ -148,16 +148,31 @@ impl Manifest {
         }
     }
 
-    /// Which keys differ from what is configured: key, value here, value there.
+    /// Which keys differ from what is configured: key, value here, value there. Documents topics that were named after the
+    /// snapshot was cut, behind those that it knows, are no difference: they are read from their beginning.
     pub fn differences<'a>(&'a self, configured: &'a Identity) -> Vec<(&'a str, &'a str, &'a str)> {
         let keys: std::collections::BTreeSet<&String> =
             self.identity.keys().chain(configured.keys()).collect();
         let value = |of: &'a Identity, key: &str| of.get(key).map_or("nothing", String::as_str);
+        let known =
+            self.identity.keys().filter(|key| topic_number("topics.documents", key).is_some()).count();
+        let is_new = |key: &str| {
+            let number = ["topics.documents", "documents.topics"].iter().find_map(|of| topic_number(of, key));
+            // One that is alone has no number in the identity.
+            number.is_some_and(|number| number >= known.max(1))
+                || (known == 0 && key == "topics.documents[0]")
+        };
         keys.into_iter()
+            .filter(|key| self.identity.contains_key(*key) || !is_new(key))
             .map(|key| (key.as_str(), value(&self.identity, key), value(configured, key)))
             .filter(|(_, here, there)| here != there)
             .collect()
     }
+}
+
+/// The number of a documents topic that a key names.
+fn topic_number(of: &str, key: &str) -> Option<usize> {
+    key.strip_prefix(of)?.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 /// Folder of the snapshots.

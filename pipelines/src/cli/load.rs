@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use freshet::load::{Format, Loaded, Loading, Marks, Outcome};
 use freshet_config::{Config, Connector as ConnectorConfig};
 use freshet_operators::connect;
+use freshet_schemas::DocumentSpec;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -31,6 +32,9 @@ pub(crate) struct LoadArgs {
     /// What the files are. Default: by the endings of their names.
     #[arg(long, value_enum)]
     format: Option<FormatName>,
+    /// Documents topic that is written. Default: the only one.
+    #[arg(long)]
+    topic: Option<String>,
     /// Begin at the first row, also of a file whose load was interrupted.
     #[arg(long)]
     restart: bool,
@@ -68,9 +72,11 @@ fn rate(text: &str) -> Result<f64, String> {
 
 pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
     let config = args.config.load()?;
+    let spec = spec(&config, args.topic.as_deref())?;
     let connector = connect::open(&config.connector, &config.pipeline.name)
         .map_err(|error| Failure::Run(with_causes(&error)))?;
-    let topic = &config.topics.documents;
+    let topic = spec.source.topic.clone();
+    let topic = topic.as_str();
     connector.prepare(&[], &[topic]).map_err(|error| Failure::Run(with_causes(&error)))?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
@@ -79,7 +85,7 @@ pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
     let loading = Loading {
         connector: &connector,
         topic,
-        spec: config.document_spec(&Default::default()),
+        spec,
         types: config.payload.clone(),
         marks: marks(&config),
         restart: args.restart,
@@ -103,6 +109,28 @@ pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
         _ => Err(Failure::Run(format!(
             "{refused} row(s) were not written: they are no documents of this configuration"
         ))),
+    }
+}
+
+/// What rows must look like: documents of the topic that is named, or of the only one.
+fn spec(config: &Config, topic: Option<&str>) -> Result<DocumentSpec, Failure> {
+    let mut specs = config.document_specs(&Default::default());
+    let known = config.topics.documents.known_names();
+    let place = match topic {
+        Some(name) => specs.iter().position(|spec| spec.source.topic == name),
+        None => (specs.len() == 1).then_some(0),
+    };
+    let Some(place) = place else {
+        let what = match topic {
+            Some(name) => format!("--topic: \"{name}\" is no documents topic; known: {known}"),
+            None => format!("--topic: there are several documents topics; choose one of {known}"),
+        };
+        return Err(Failure::Usage(what));
+    };
+    let spec = specs.swap_remove(place);
+    match spec.key("") {
+        Ok(_) => Ok(spec),
+        Err(fault) => Err(Failure::Usage(fault.to_string())),
     }
 }
 

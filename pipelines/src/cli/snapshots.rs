@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use freshet_operators::snapshot::{self, Manifest, Request, SnapshotError, Store, answers};
+use freshet_schemas::{DocumentTopics, Offset, Partition};
 
 use super::{ConfigArgs, Failure};
 
@@ -169,7 +170,7 @@ fn table(manifests: &[Manifest]) -> Table {
     for manifest in manifests {
         let bytes: u64 = manifest.files().map(|file| file.bytes).sum();
         let offsets: Vec<String> =
-            manifest.offsets.iter().map(|(partition, next)| format!("{partition}: {next}")).collect();
+            manifest.offsets.iter().map(|(of, next)| place(manifest, *of, *next)).collect();
         table.add_row([
             manifest.id.clone(),
             manifest.documents.to_string(),
@@ -179,6 +180,15 @@ fn table(manifests: &[Manifest]) -> Table {
         ]);
     }
     table
+}
+
+/// A partition and its next offset, with the name of the topic where there are several.
+fn place(manifest: &Manifest, partition: Partition, next: Offset) -> String {
+    let (topic, number) = DocumentTopics::split(partition);
+    match manifest.identity.get(&format!("topics.documents[{topic}]")) {
+        Some(name) => format!("{name} {number}: {next}"),
+        None => format!("{number}: {next}"),
+    }
 }
 
 fn newest(store: &Store) -> Result<Option<String>, Failure> {

@@ -57,13 +57,13 @@ fn topics(config: &Config) -> Vec<Topic> {
     let topics = &config.topics;
     let of = |role, name: String, input| Topic { role, name, input };
     let letters = |topic: &str| format!("{topic}{DEAD_LETTER_SUFFIX}");
-    vec![
-        of("documents", topics.documents.clone(), true),
-        of("queries", topics.queries.clone(), true),
-        of("answers", topics.answers.clone(), false),
-        of("dead letters of documents", letters(&topics.documents), false),
-        of("dead letters of queries", letters(&topics.queries), false),
-    ]
+    let documents = topics.documents.names();
+    let mut all: Vec<Topic> = documents.iter().map(|name| of("documents", name.clone(), true)).collect();
+    all.push(of("queries", topics.queries.clone(), true));
+    all.push(of("answers", topics.answers.clone(), false));
+    all.extend(documents.iter().map(|name| of("dead letters of documents", letters(name), false)));
+    all.push(of("dead letters of queries", letters(&topics.queries), false));
+    all
 }
 
 pub(crate) fn topics_command(command: &TopicsCommand) -> Result<(), Failure> {

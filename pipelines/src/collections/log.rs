@@ -91,7 +91,7 @@ impl Log {
     ) -> Result<(Self, BTreeMap<String, Entry>), LogError> {
         connector.prepare_table(topic)?;
         let entries = read(&**connector, topic)?;
-        Ok((Self { writer: DocumentWriter::start(&**connector, topic)? }, entries))
+        Ok((Self { writer: DocumentWriter::start(&**connector)? }, entries))
     }
 
     /// Writes what a name stands for from now on; durable when it returns.
@@ -104,7 +104,7 @@ impl Log {
             entry.map(serde_json::to_vec).transpose().map_err(|error| not_written(error.to_string()))?;
         let record = Record { key: Some(name.as_bytes().to_vec()), value, ..Record::default() };
         let ended = || not_written("the writer has ended".to_owned());
-        let fates = self.writer.write(vec![record]).map_err(|_| ended())?;
+        let fates = self.writer.write(topic, vec![record]).map_err(|_| ended())?;
         let fates: Fates = fates.blocking_recv().map_err(|_| ended())?;
         fates.into_iter().collect::<Result<(), String>>().map_err(not_written)
     }

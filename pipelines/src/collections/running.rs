@@ -92,7 +92,7 @@ impl Collection {
     pub(crate) fn of_pipe(pipe: Arc<Pipe>) -> Self {
         let config = &pipe.setup.config;
         let sizes: BTreeMap<String, usize> =
-            pipe.spec.vectors.iter().filter_map(|(name, spec)| Some((name.clone(), spec.size?))).collect();
+            pipe.vectors().iter().filter_map(|(name, spec)| Some((name.clone(), spec.size?))).collect();
         let (name, schema) = (config.pipeline.name.clone(), Schema::of_config(config, &sizes));
         let layout = match config.documents.payload.as_deref() {
             Some(PAYLOAD_FIELD) if config.documents.text.is_empty() => Layout::Wrapped,
@@ -218,7 +218,7 @@ pub(super) fn config(base: &Config, name: &str, schema: &Schema, made: Option<&M
     }
     Config {
         topics: Topics {
-            documents: topic("documents"),
+            documents: topic("documents").into(),
             queries: topic("queries"),
             answers: topic("answers"),
         },
@@ -252,8 +252,9 @@ pub fn store_of(store: &str, name: &str) -> String {
 
 /// All topics of a collection.
 pub(super) fn topics(topics: &Topics) -> Vec<String> {
-    let letters = [&topics.documents, &topics.queries].map(|topic| format!("{topic}{DEAD_LETTER_SUFFIX}"));
-    [&topics.documents, &topics.queries, &topics.answers].into_iter().cloned().chain(letters).collect()
+    let inputs: Vec<String> = topics.documents.names().iter().chain([&topics.queries]).cloned().collect();
+    let letters = inputs.iter().map(|topic| format!("{topic}{DEAD_LETTER_SUFFIX}"));
+    letters.chain(inputs.iter().cloned()).chain([topics.answers.clone()]).collect()
 }
 
 /// Removes the snapshots of a collection.

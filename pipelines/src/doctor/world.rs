@@ -34,7 +34,9 @@ fn topics(config: &Config, note: &mut impl FnMut(Finding)) {
             let looking = Connector::Kafka(freshet_config::Kafka { create_topics: false, ..kafka.clone() });
             let what = format!("Kafka at {}", kafka.bootstrap_servers);
             let found = connect::open(&looking, &config.pipeline.name).and_then(|connector| {
-                connector.prepare(&[&names.documents, &names.queries], &[&names.answers])
+                let inputs = names.documents.names().iter().chain([&names.queries]);
+                let inputs: Vec<&str> = inputs.map(String::as_str).collect();
+                connector.prepare(&inputs, &[&names.answers])
             });
             note(match found {
                 Ok(found) => Finding::ok(what, partitions(&found)),

@@ -134,6 +134,13 @@ fn prepared(
     let mut config = Config::clone(&setup.config);
     config.plans =
         nodes.iter().enumerate().map(|(number, node)| (number.to_string(), node.clone())).collect();
+    if at.is_none() {
+        // The folder's documents are as they are, whatever the topics of the pipeline hold.
+        config.topics.documents = config.topics.documents.first().into();
+        config.documents.reading = Default::default();
+        config.documents.topics.clear();
+        config.documents.registry = None;
+    }
     config.queries.in_flight_max = NonZeroUsize::MIN;
     config.queries.consistency_timeout = config.queries.consistency_timeout.max(INDEXING);
     let topics = match at {
@@ -145,7 +152,7 @@ fn prepared(
             let mut document = document.clone();
             let id = document.remove("_id").unwrap_or_default();
             document.insert(config.documents.id.clone(), id);
-            topics.produce(&config.topics.documents, 0, record(&Value::Object(document)));
+            topics.produce(config.topics.documents.first(), 0, record(&Value::Object(document)));
         }
     }
     let snapshots = at.map_or(SnapshotUse::Nothing, |id| SnapshotUse::At(id.to_owned()));

@@ -23,13 +23,17 @@ pub(super) struct Options {
     /// Answer once the indexes reflect the documents.
     #[serde(default)]
     wait: bool,
+    /// Documents topic, where there are several.
+    #[serde(default)]
+    topic: Option<String>,
 }
 
 type Wished = Result<Parameters<Options>, QueryRejection>;
 
-fn wait(options: Wished) -> Result<bool, Refusal> {
-    let read = |error: QueryRejection| Refusal::invalid("wait", format!("{error}; known: wait=true"));
-    Ok(options.map_err(read)?.0.wait)
+fn wished(options: Wished) -> Result<Options, Refusal> {
+    let read =
+        |error: QueryRejection| Refusal::invalid("wait", format!("{error}; known: wait=true, topic=NAME"));
+    Ok(options.map_err(read)?.0)
 }
 
 /// `PUT` and `POST /api/documents`
@@ -38,11 +42,12 @@ pub(super) async fn put(
     options: Wished,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let wait = wait(options)?;
+    let Options { wait, topic } = wished(options)?;
+    let spec = app.pipe.spec(topic.as_deref())?;
     let body = read_body(&app.http, body).await?;
     let values = split(&body)?;
-    let checked = values.into_iter().map(|value| check(value, &app.pipe.spec)).collect();
-    write(&app, checked, wait).await
+    let checked = values.into_iter().map(|value| check(value, spec)).collect();
+    write(&app, &spec.source.topic, checked, wait).await
 }
 
 /// `DELETE /api/documents/{id}`
@@ -53,7 +58,9 @@ pub(super) async fn delete(
 ) -> Result<Response, Refusal> {
     let Path(id) = id.map_err(|error| Refusal::invalid("id", error.to_string()))?;
     let record = Record { key: Some(id.into_bytes()), ..Record::default() };
-    write(&app, vec![keyed(record, &app.pipe.spec)], wait(options)?).await
+    let Options { wait, topic } = wished(options)?;
+    let spec = app.pipe.spec(topic.as_deref())?;
+    write(&app, &spec.source.topic, vec![keyed(record, spec)], wait).await
 }
 
 /// A document that can be written, under its id; or what is wrong with it, and its number in the request.
@@ -65,8 +72,9 @@ fn check(value: &[u8], spec: &DocumentSpec) -> Checked {
 
 /// The record under the id of its document, as the topic's readers will see it.
 fn keyed(record: Record, spec: &DocumentSpec) -> Checked {
+    spec.key("")?;
     let change = DocumentChange::parse(&record, spec)?;
-    let key = Some(change.id().as_bytes().to_vec());
+    let key = Some(spec.key(change.id())?.as_bytes().to_vec());
     Ok((change.id().to_owned(), Record { key, ..record }))
 }
 
@@ -118,7 +126,7 @@ fn elements(text: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
 }
 
 /// Writes what can be written and says what became of each document.
-async fn write(app: &App, checked: Vec<Checked>, wait: bool) -> Result<Response, Refusal> {
+async fn write(app: &App, topic: &str, checked: Vec<Checked>, wait: bool) -> Result<Response, Refusal> {
     let mut results: Vec<Value> = Vec::with_capacity(checked.len());
     let mut records = Vec::new();
     let mut places = Vec::new();
@@ -136,7 +144,7 @@ async fn write(app: &App, checked: Vec<Checked>, wait: bool) -> Result<Response,
     let written = !records.is_empty();
     let mut failed = 0;
     if written {
-        let fates = app.pipe.write(records).await?;
+        let fates = app.pipe.write(topic, records).await?;
         for (place, fate) in places.into_iter().zip(fates) {
             if let Err(reason) = fate {
                 failed += 1;
@@ -159,7 +167,7 @@ async fn write(app: &App, checked: Vec<Checked>, wait: bool) -> Result<Response,
     };
     if wait && written {
         match app.pipe.indexed().await {
-            Ok(as_of) => body["as_of"] = json!({"documents": as_of}),
+            Ok(as_of) => body["as_of"] = json!(as_of),
             Err(refusal) => {
                 status = refusal.status;
                 body["error"] = refusal.to_json()["error"].take();

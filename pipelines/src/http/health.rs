@@ -83,7 +83,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         "documents_applied": metrics.documents_applied.get(),
         "applied_lag_seconds": metrics.applied_lag_seconds.get(),
         "queries_in_flight": metrics.in_flight.get(),
-        "as_of": {"documents": as_of},
+        "as_of": config.topics.documents.by_name(&as_of),
         "plans": config.plans.keys().collect::<Vec<_>>(),
         "vectors": config.vectors.keys().collect::<Vec<_>>(),
         "rerankers": config.rerankers.keys().collect::<Vec<_>>(),

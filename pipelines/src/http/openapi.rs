@@ -107,11 +107,11 @@ fn operation(route: &Route) -> Value {
         (_, "/api/search") => (search_parameters(), None, answered(&of("Answer"))),
         (_, "/api/documents") => {
             let body = json!({"anyOf": [of("Document"), {"type": "array", "items": of("Document")}]});
-            (wait_parameter(&[]), Some(body), written())
+            (write_parameters(&[]), Some(body), written())
         }
         (_, "/api/documents/{id}") => {
             let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string"}});
-            (wait_parameter(&[id]), None, written())
+            (write_parameters(&[id]), None, written())
         }
         (_, "/metrics") => {
             let text =
@@ -234,12 +234,15 @@ fn search_parameters() -> Value {
     ])
 }
 
-fn wait_parameter(others: &[Value]) -> Value {
+fn write_parameters(others: &[Value]) -> Value {
     let description =
-        "Answer once the indexes reflect all that the documents topic holds; as_of says what that is.";
+        "Answer once the indexes reflect all that the documents topics hold; as_of says what that is.";
     let wait =
         json!({"name": "wait", "in": "query", "description": description, "schema": {"type": "boolean"}});
-    Value::Array(others.iter().cloned().chain([wait]).collect())
+    let description = "The documents topic that is written, where there are several.";
+    let topic =
+        json!({"name": "topic", "in": "query", "description": description, "schema": {"type": "string"}});
+    Value::Array(others.iter().cloned().chain([wait, topic]).collect())
 }
 
 fn error_schema() -> Value {

@@ -1,12 +1,14 @@
 //! One pipeline as the server's handlers see it: questions go in, documents are written, and waited for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use freshet_operators::clock;
+use freshet_operators::connect::topics::end_offsets;
 use freshet_operators::connect::{ConnectError, Connector};
 use freshet_operators::control::Control;
-use freshet_schemas::{Answer, AsOf, DocumentSpec, Fault, FaultCode, Record};
+use freshet_schemas::{Answer, AsOf, DocumentSpec, Fault, FaultCode, Record, VectorSpec};
 use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
@@ -20,7 +22,8 @@ pub(crate) struct Pipe {
     pub(crate) setup: Setup,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) control: Arc<Control>,
-    pub(crate) spec: DocumentSpec,
+    /// What documents of each topic must look like.
+    specs: Vec<DocumentSpec>,
     writer: DocumentWriter,
     /// Names queries that have no id: the start of the server, and a number.
     started_us: u64,
@@ -35,8 +38,8 @@ impl Pipe {
         control: &Arc<Control>,
     ) -> Result<Self, ConnectError> {
         Ok(Self {
-            writer: DocumentWriter::start(&**connector, &setup.config.topics.documents)?,
-            spec: setup.document_spec(),
+            writer: DocumentWriter::start(&**connector)?,
+            specs: setup.document_specs(),
             setup: setup.clone(),
             connector: Arc::clone(connector),
             control: Arc::clone(control),
@@ -73,11 +76,31 @@ impl Pipe {
         Ok(answer)
     }
 
-    /// Writes records to the documents topic; says what became of each, once all fates are known.
-    pub(crate) async fn write(&self, mut records: Vec<Record>) -> Result<Fates, Refusal> {
+    /// The vector fields, which are the same in all topics.
+    pub(crate) fn vectors(&self) -> &BTreeMap<String, VectorSpec> {
+        &self.specs[0].vectors
+    }
+
+    /// What documents of a topic must look like; of the only one, if none is named.
+    pub(crate) fn spec(&self, topic: Option<&str>) -> Result<&DocumentSpec, Refusal> {
+        let known = self.setup.config.topics.documents.known_names();
+        match (topic, &self.specs[..]) {
+            (None, [only]) => Ok(only),
+            (None, _) => {
+                let message = format!("missing: there are several documents topics: {known}");
+                Err(Refusal::invalid("topic", message))
+            }
+            (Some(name), specs) => specs.iter().find(|spec| spec.source.topic == name).ok_or_else(|| {
+                Refusal::invalid("topic", format!("\"{name}\" is no documents topic; known: {known}"))
+            }),
+        }
+    }
+
+    /// Writes records to a documents topic; says what became of each, once all fates are known.
+    pub(crate) async fn write(&self, topic: &str, mut records: Vec<Record>) -> Result<Fates, Refusal> {
         let carried = trace::carried();
         records.iter_mut().for_each(|record| record.headers.extend(carried.iter().cloned()));
-        self.writer.write(records)?.await.map_err(|_| Refusal::ended())
+        self.writer.write(topic, records)?.await.map_err(|_| Refusal::ended())
     }
 
     /// Shows how many questions wait.
@@ -93,12 +116,12 @@ impl Pipe {
         self.writer.end();
     }
 
-    /// Waits until all that the documents topic holds now is in the indexes; returns what that is.
-    pub(crate) async fn indexed(&self) -> Result<AsOf, Refusal> {
+    /// Waits until all that the documents topics hold now is in the indexes; returns what that is, as answers name it.
+    pub(crate) async fn indexed(&self) -> Result<BTreeMap<String, AsOf>, Refusal> {
         let mut watch = self.setup.status.watch_indexed();
         let mut phase = self.setup.status.watch_phase();
-        let (connector, topic) = (Arc::clone(&self.connector), self.setup.config.topics.documents.clone());
-        let ends = tokio::task::spawn_blocking(move || connector.end_offsets(&topic)).await;
+        let (connector, topics) = (Arc::clone(&self.connector), self.setup.config.topics.documents.clone());
+        let ends = tokio::task::spawn_blocking(move || end_offsets(&*connector, &topics)).await;
         let unknown = |error: &dyn std::fmt::Display| {
             let message = format!("written, but the ends of the documents topic are not known: {error}");
             Refusal::later("not_known", message)
@@ -111,7 +134,10 @@ impl Pipe {
             _ = phase.wait_for(|phase| *phase == Phase::Ending) => return Err(Refusal::ended()),
         };
         match waited {
-            Ok(Ok(_)) => Ok(ends.into_iter().map(|(partition, next)| (partition, next - 1)).collect()),
+            Ok(Ok(_)) => {
+                let as_of: AsOf = ends.into_iter().map(|(partition, next)| (partition, next - 1)).collect();
+                Ok(self.setup.config.topics.documents.by_name(&as_of))
+            }
             Ok(Err(_)) => Err(Refusal::ended()),
             Err(_) => {
                 let message = format!("written, but not in the indexes within {timeout:?}");

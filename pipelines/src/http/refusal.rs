@@ -83,6 +83,8 @@ pub(crate) fn status_of(code: FaultCode) -> StatusCode {
         FaultCode::ModelFailed | FaultCode::NotWritten => StatusCode::INTERNAL_SERVER_ERROR,
         FaultCode::NotUtf8
         | FaultCode::NotJson
+        | FaultCode::NotDecoded
+        | FaultCode::UnknownSchema
         | FaultCode::MissingId
         | FaultCode::IdMismatch
         | FaultCode::EmptyText

@@ -22,7 +22,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) type Fates = Vec<Result<(), String>>;
 
 enum Event {
-    Write(Vec<Record>, oneshot::Sender<Fates>),
+    Write(String, Vec<Record>, oneshot::Sender<Fates>),
     /// The sink has something to tell.
     Settled,
     End,
@@ -36,8 +36,8 @@ pub(crate) struct DocumentWriter {
 }
 
 impl DocumentWriter {
-    /// Starts the thread that writes to a topic.
-    pub(crate) fn start(connector: &dyn Connector, topic: &str) -> Result<Self, ConnectError> {
+    /// Starts the thread that writes.
+    pub(crate) fn start(connector: &dyn Connector) -> Result<Self, ConnectError> {
         let (events, inbox) = channel();
         let told = Arc::new(AtomicBool::new(false));
         let (wakes, tell) = (events.clone(), Arc::clone(&told));
@@ -50,7 +50,6 @@ impl DocumentWriter {
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let writing = Writing {
             sink,
-            topic: topic.to_owned(),
             told,
             waiting_bytes: Arc::clone(&waiting_bytes),
             waiting: VecDeque::new(),
@@ -66,8 +65,12 @@ impl DocumentWriter {
         Ok(Self { events, waiting_bytes, thread: Mutex::new(Some(thread.map_err(failed)?)) })
     }
 
-    /// Writes records; what comes back says what became of each, once all fates are known.
-    pub(crate) fn write(&self, records: Vec<Record>) -> Result<oneshot::Receiver<Fates>, Refusal> {
+    /// Writes records to a topic; what comes back says what became of each, once all fates are known.
+    pub(crate) fn write(
+        &self,
+        topic: &str,
+        records: Vec<Record>,
+    ) -> Result<oneshot::Receiver<Fates>, Refusal> {
         let bytes = size_bytes(&records);
         // One request fits, however large; its size is bounded by that of bodies.
         let before = self.waiting_bytes.fetch_add(bytes, Ordering::SeqCst);
@@ -76,7 +79,7 @@ impl DocumentWriter {
             return Err(Refusal::later("overloaded", "too many documents wait to be written"));
         }
         let (reply, fates) = oneshot::channel();
-        self.events.send(Event::Write(records, reply)).map_err(|_| Refusal::ended())?;
+        self.events.send(Event::Write(topic.to_owned(), records, reply)).map_err(|_| Refusal::ended())?;
         Ok(fates)
     }
 
@@ -103,7 +106,6 @@ fn size_bytes(records: &[Record]) -> usize {
 
 struct Writing {
     sink: Box<dyn Sink>,
-    topic: String,
     /// A wake is on its way.
     told: Arc<AtomicBool>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -121,6 +123,7 @@ struct Job {
     fates: Vec<Option<Result<(), String>>>,
     open: usize,
     bytes: usize,
+    topic: String,
 }
 
 impl Writing {
@@ -133,7 +136,7 @@ impl Writing {
                 Err(RecvTimeoutError::Timeout) => Event::Settled,
             };
             match event {
-                Event::Write(records, reply) => self.begin(records, reply),
+                Event::Write(topic, records, reply) => self.begin(topic, records, reply),
                 Event::Settled => self.told.store(false, Ordering::SeqCst),
                 Event::End => return,
             }
@@ -142,10 +145,10 @@ impl Writing {
         }
     }
 
-    fn begin(&mut self, records: Vec<Record>, reply: oneshot::Sender<Fates>) {
+    fn begin(&mut self, topic: String, records: Vec<Record>, reply: oneshot::Sender<Fates>) {
         let number = self.token();
         let (open, bytes) = (records.len(), size_bytes(&records));
-        self.jobs.insert(number, Job { reply, fates: vec![None; open], open, bytes });
+        self.jobs.insert(number, Job { reply, fates: vec![None; open], open, bytes, topic });
         let places = records.into_iter().enumerate();
         self.waiting.extend(places.map(|(place, record)| (number, place, record)));
         self.end_if_complete(number);
@@ -160,7 +163,9 @@ impl Writing {
     fn send(&mut self) {
         while let Some((job, place, record)) = self.waiting.pop_front() {
             let token = self.token();
-            if let Err(record) = self.sink.send(&self.topic, record, token) {
+            // A job ends once all of its records are settled.
+            let Some(topic) = self.jobs.get(&job).map(|job| &job.topic) else { continue };
+            if let Err(record) = self.sink.send(topic, record, token) {
                 self.waiting.push_front((job, place, record));
                 return;
             }

@@ -198,7 +198,10 @@ impl Writing<'_> {
     /// The record as it is written: with the id as its key, so that changes of one document keep their order.
     fn checked(&self, record: Record) -> Result<Record, String> {
         match DocumentChange::parse(&record, &self.loading.spec) {
-            Ok(change) => Ok(Record { key: Some(change.id().as_bytes().to_vec()), ..record }),
+            Ok(change) => match self.loading.spec.key(change.id()) {
+                Ok(key) => Ok(Record { key: Some(key.as_bytes().to_vec()), ..record }),
+                Err(fault) => Err(fault.to_string()),
+            },
             Err(fault) => Err(fault.to_string()),
         }
     }

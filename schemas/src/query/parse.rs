@@ -1,7 +1,5 @@
 //! The top of a query: id, freshness, what hits carry, and text or plan.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::node::{self, NOT_YET as NODE_NOT_YET};
@@ -10,8 +8,8 @@ use super::shape;
 use super::{Ask, Consistency, Node, Query, QueryFault, QueryLimits, WithPayload, WithVectors};
 use crate::document::{too_large, value_bytes_max};
 use crate::identity::{id_in_value, identify, identify_by_key};
-use crate::json::{Fields, Object, describe, element, invalid, list, parse_object, quote};
-use crate::{Fault, FaultCode, Offset, Partition, Record};
+use crate::json::{Fields, Object, describe, element, invalid, join, list, parse_object, quote};
+use crate::{AsOf, Fault, FaultCode, Partition, Record};
 
 /// Field of the query's id.
 const ID: &str = "id";
@@ -148,22 +146,21 @@ fn consistency(fields: &Fields<'_>) -> Result<Consistency, Fault> {
         None => Ok(Consistency::Latest),
         Some(Value::String(word)) if word == "latest" => Ok(Consistency::Latest),
         Some(Value::String(word)) if word == "strong" => Ok(Consistency::Strong),
-        Some(value @ Value::Object(_)) => {
-            let topics = Fields::of(value, "consistency")?;
-            topics.only(&["documents"], &[])?;
-            match topics.get("documents") {
-                Some(offsets) => consistency_offsets(offsets).map(Consistency::Documents),
-                None => Err(fields.unlike("consistency", value, EXPECTED)),
-            }
+        Some(Value::Object(topics)) if !topics.is_empty() => {
+            let named = |(name, offsets): (&String, &Value)| {
+                let path = join("consistency", name);
+                Ok((name.clone(), consistency_offsets(offsets, &path)?))
+            };
+            topics.iter().map(named).collect::<Result<_, Fault>>().map(Consistency::Documents)
         }
         Some(other) => Err(fields.unlike("consistency", other, EXPECTED)),
     }
 }
 
 /// Offsets by partition. −1 asks for nothing of a partition, so that an answer's `as_of` can be sent as it is.
-fn consistency_offsets(value: &Value) -> Result<BTreeMap<Partition, Offset>, Fault> {
-    let fields = Fields::of(value, "consistency.documents")?;
-    let mut offsets = BTreeMap::new();
+fn consistency_offsets(value: &Value, path: &str) -> Result<AsOf, Fault> {
+    let fields = Fields::of(value, path)?;
+    let mut offsets = AsOf::new();
     for name in fields.names() {
         let partition = name.parse::<Partition>().ok();
         // "+1" and "01" would be second spellings of a partition.

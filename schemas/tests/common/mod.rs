@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    DocumentSpec, Fault, Node, NodeQuery, Params, PlanSpec, QueryLimits, Record, VectorKind, VectorSpec,
+    DocumentSpec, Fault, Node, NodeQuery, Params, PlanSpec, QueryLimits, Record, SourceSpec, VectorKind,
+    VectorSpec,
 };
 
 /// Fields of all kinds: `dense` (3), `bm25` and `colbert` (2) from text, `image` (2) without a model.
@@ -34,6 +35,7 @@ pub(crate) fn spec() -> DocumentSpec {
         payload: None,
         text_bytes_max: 100,
         vectors: fields(),
+        source: SourceSpec::default(),
     }
 }
 

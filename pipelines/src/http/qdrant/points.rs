@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query as Parameters, State};
 use axum::response::Response;
 use freshet_operators::embed::Priority;
-use freshet_schemas::{DocumentChange, Record, VECTORS_FIELD};
+use freshet_schemas::{DocumentChange, DocumentSpec, Fault, FaultCode, Record, VECTORS_FIELD};
 use serde_json::{Map, Value, json};
 
 use super::changes::{self, Change, Chosen, Point};
@@ -116,7 +116,8 @@ async fn write(collection: &Collection, records: Vec<Record>) -> Result<(), Prob
     if records.is_empty() {
         return Ok(());
     }
-    let fates = collection.pipe.write(records).await?;
+    let spec = spec(collection)?;
+    let fates = collection.pipe.write(&spec.source.topic, records).await?;
     let refused = fates.into_iter().find_map(Result::err);
     refused
         .map_or(Ok(()), |reason| Err(Problem::internal(format!("the topic did not take a point: {reason}"))))
@@ -145,6 +146,17 @@ async fn embedded(app: &App, collection: &Collection, points: Vec<Point>) -> Res
     Ok(whole)
 }
 
+/// What records of points must look like.
+fn spec(collection: &Collection) -> Result<&DocumentSpec, Problem> {
+    let spec = collection.pipe.spec(None)?;
+    spec.key("")?;
+    if !spec.source.id_prefix.is_empty() {
+        let message = "points of a topic with documents.id_prefix cannot be written here";
+        return Err(Fault::whole(FaultCode::InvalidValue, message).into());
+    }
+    Ok(spec)
+}
+
 /// The record of a point, as the topic's readers will see it.
 fn record(
     collection: &Collection,
@@ -164,7 +176,7 @@ fn record(
     };
     let value = Some(value.to_string().into_bytes());
     let record = Record { key: Some(id.into_bytes()), value, ..Record::default() };
-    DocumentChange::parse(&record, &collection.pipe.spec)?;
+    DocumentChange::parse(&record, spec(collection)?)?;
     Ok(record)
 }
 

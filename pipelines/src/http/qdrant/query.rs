@@ -243,7 +243,7 @@ impl<'c> Translator<'c> {
             return Ok(json!({"id": ids::to_text(value, &self.collection.layout)?}));
         }
         if let (Layout::Plain, Some(text)) = (&self.collection.layout, Text::of(value))
-            && self.collection.pipe.spec.vectors.get(&field.name).is_some_and(|spec| spec.from_text)
+            && self.collection.pipe.vectors().get(&field.name).is_some_and(|spec| spec.from_text)
         {
             // The pipeline has a model of its own for the field.
             return Ok(json!({"text": text.text}));

@@ -1,0 +1,24 @@
+//! What requests to services over HTTP share.
+
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::clock;
+
+/// Pause before the first retry, at most; it doubles from retry to retry.
+const BACKOFF: Duration = Duration::from_millis(50);
+
+/// A random share of a pause that doubles from attempt to attempt ("full jitter").
+pub(crate) fn backoff(attempt: u32, pause_max: Duration) -> Duration {
+    let most = BACKOFF.saturating_mul(1 << attempt.min(16)).min(pause_max);
+    let random = xxh3_64(&clock::now_us().to_le_bytes()) as f64 / u64::MAX as f64;
+    most.mul_f64(random)
+}
+
+/// Host and port of an address: what may be told of it.
+pub(crate) fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
