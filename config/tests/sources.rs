@@ -149,7 +149,7 @@ fn what_cannot_be_read_is_told_with_its_key() {
         &[
             "documents.topics.documents.text: is empty",
             "documents.topics.documents.envelope: \"x\" is not one of \"none\", \"debezium\"",
-            "documents.topics.documents.title: unknown key; known: \"id\", \"text\", \"headers\", \"rename\", \"key_format\", \
+            "documents.topics.documents.title: unknown key; known: \"id\", \"text\", \"format\", \"headers\", \"rename\", \"key_format\", \
              \"envelope\", \"defaults\", \"id_prefix\"",
         ],
     );

@@ -173,7 +173,7 @@ impl DocumentChange {
                 let (_, partition) = DocumentTopics::split(record.partition);
                 format!("{}{}-{partition}-{}", source.id_prefix, source.topic, record.offset)
             }
-            key => id_of(&object, key, spec)?,
+            key @ (Key::Absent | Key::Text(_) | Key::Struct(_)) => id_of(&object, key, spec)?,
         };
         let text = text(&object, spec)?;
         let title = match &spec.title {

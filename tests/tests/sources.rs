@@ -340,16 +340,12 @@ fn documents_are_written_over_http_to_the_topic_that_is_named() {
 fn answers_through(connector: &Arc<dyn Connector>, mut config: Config, prefix: &str) -> Vec<String> {
     let events = events();
     let named = |name: &str| format!("{prefix}.{name}");
-    let renamed = |topics: &BTreeMap<String, freshet_config::TopicDocuments>| {
-        let of = |(name, topic): (&String, &freshet_config::TopicDocuments)| {
-            let mut topic = topic.clone();
-            // The same ids, whatever the topics are called.
-            topic.reading.id_prefix.get_or_insert_with(|| format!("{name}/"));
-            (named(name), topic)
-        };
-        topics.iter().map(of).collect()
-    };
-    config.documents.topics = renamed(&config.documents.topics);
+    // The same ids, whatever the topics are called.
+    let own = std::mem::take(&mut config.documents.topics).into_iter().map(|(name, mut topic)| {
+        topic.reading.id_prefix.get_or_insert_with(|| format!("{name}/"));
+        (named(&name), topic)
+    });
+    config.documents.topics = own.collect();
     config.topics.documents = freshet_schemas::DocumentTopics::new(TOPICS.map(named));
     config.topics.queries = named("queries");
     config.topics.answers = named("answers");

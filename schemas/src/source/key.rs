@@ -40,10 +40,11 @@ pub(crate) fn key_of(
         Format::Avro => read_avro(key, schema),
     };
     let value = value.map_err(|fault| Fault { message: in_key(&fault), ..fault })?;
-    match without_schema(value) {
-        Value::Null => Ok(Key::Absent),
-        value => id_of(&value, id).map(Key::Struct),
+    let value = without_schema(value);
+    if value.is_null() {
+        return Ok(Key::Absent);
     }
+    id_of(&value, id).map(Key::Struct)
 }
 
 /// A key that is text.
@@ -63,7 +64,12 @@ fn without_schema(value: Value) -> Value {
         {
             object.remove("payload").unwrap_or(Value::Null)
         }
-        other => other,
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_)) => other,
     }
 }
 
@@ -87,7 +93,7 @@ fn scalar(value: &Value, what: &str) -> Result<String, Fault> {
         Value::String(text) if text.is_empty() => Err(invalid("key", format!("{what} is empty"))),
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) if !number.is_f64() => Ok(number.to_string()),
-        other => {
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
             let message = format!("{what} is {}, not an id: a string or an integer", describe(other));
             Err(invalid("key", message))
         }

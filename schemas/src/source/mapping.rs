@@ -79,7 +79,7 @@ fn put(object: &mut Object, path: &str, value: Value) -> Result<(), Fault> {
     }
     match below {
         Value::Object(below) => put(below, rest, value),
-        other => {
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
             let message = format!("{} is not an object, so it has no \"{rest}\"", describe(other));
             Err(invalid(first, message))
         }

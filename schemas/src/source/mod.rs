@@ -133,7 +133,8 @@ pub(crate) fn read_value(
         }
         Format::Avro => match read_avro(value, schema)? {
             Value::Object(object) => object,
-            other => {
+            other
+            @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
                 let message = format!("the schema makes {} of the value, not a record", describe(&other));
                 return Err(Fault::whole(FaultCode::NotDecoded, message));
             }
