@@ -11,8 +11,7 @@ use crate::plans::default_plan;
 use crate::{
     AutoOffsetReset, Collections, Config, Connector, Delivery, Distance, Documents, Embedding, Http,
     Indexing, Kafka, Modifier, Pipeline, Quantization, Queries, Reading, Snapshots, StoreOptions, Telemetry,
-    Topics,
-    VectorField,
+    Topics, VectorField,
 };
 
 /// Model of the default vector fields: 384 dimensions, 22 million parameters, Apache-2.0; runs well without a GPU.

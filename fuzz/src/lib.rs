@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use freshet_schemas::{
-    DocumentChange, DocumentSpec, Fault, Filter, Query, QueryLimits, Record, VectorKind, VectorSpec,
+    DocumentChange, DocumentSpec, Envelope, Fault, Filter, Query, QueryLimits, Record, SourceSpec,
+    VectorKind, VectorSpec,
 };
 use serde_json::Value;
 
@@ -47,7 +48,7 @@ pub fn query(bytes: &[u8]) {
 /// A record of the documents topic.
 pub fn document(bytes: &[u8]) {
     let vector = |kind, size| VectorSpec { kind, size, from_text: false, terms: false };
-    let spec = DocumentSpec {
+    let spec = |envelope| DocumentSpec {
         id: "id".to_owned(),
         text: vec!["text".to_owned()],
         title: Some("title".to_owned()),
@@ -58,13 +59,20 @@ pub fn document(bytes: &[u8]) {
             ("multi".to_owned(), vector(VectorKind::Multi, Some(2))),
             ("sparse".to_owned(), vector(VectorKind::Sparse, None)),
         ]),
+        source: SourceSpec { envelope, ..SourceSpec::default() },
     };
     let record = record(bytes);
-    match DocumentChange::parse(&record, &spec) {
+    for spec in [Envelope::None, Envelope::Debezium].map(spec) {
+        document_of(&record, &spec);
+    }
+}
+
+fn document_of(record: &Record, spec: &DocumentSpec) {
+    match DocumentChange::parse(record, spec) {
         Ok(change) => {
             assert!(!change.id().is_empty());
             // Reading is a function.
-            assert_eq!(Ok(change), DocumentChange::parse(&record, &spec));
+            assert_eq!(Ok(change), DocumentChange::parse(record, spec));
         }
         Err(fault) => check(&fault),
     }

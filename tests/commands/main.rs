@@ -5,6 +5,7 @@ mod book;
 mod dist;
 mod formats;
 mod load;
+mod pipes;
 mod place;
 mod tools;
 

@@ -14,7 +14,7 @@ use freshet_tests::drive;
 use serde_json::Value;
 
 /// Longest wait for something that comes soon; only a failing test waits this long.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// A pipeline on files, in a folder of its own.
 pub(crate) struct Place {

@@ -59,6 +59,7 @@ impl Report {
     }
 
     /// Writes `bench.md` and `bench.json`, and prints the table.
+    #[allow(clippy::print_stdout, reason = "the result of the run")]
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         let mut table = String::from(
             "| index | measured | Freshet | reference | ratio | bar | notes |\n|---|---|---|---|---|---|---|\n",

@@ -18,12 +18,11 @@ pub(crate) struct DoctorArgs {
 }
 
 /// Exit code 1 where something is missing.
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut tell = |finding: &Finding| {
         if args.json {
-            println!("{}", serde_json::to_string(finding).unwrap_or_default());
+            say!("{}", serde_json::to_string(finding).unwrap_or_default());
             return;
         }
         let (word, colour) = match finding.verdict {
@@ -33,9 +32,9 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
         };
         let word = format!("{word:>7}");
         let word = if coloured { format!("\x1b[{colour}m{word}\x1b[0m") } else { word };
-        println!("{word}  {}: {}", finding.what, finding.found);
+        say!("{word}  {}: {}", finding.what, finding.found);
         if !finding.mend.is_empty() {
-            println!("         → {}", finding.mend);
+            say!("         → {}", finding.mend);
         }
     };
     let findings = examine(&args.config.config, &mut tell);

@@ -53,7 +53,6 @@ struct Side<'a> {
     plans: Vec<String>,
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let collection = Collection::read(&args.folder).map_err(|error| Failure::Usage(with_causes(&error)))?;
     if collection.queries.is_empty() {
@@ -67,14 +66,14 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let mut json = json!({"first": evaluation.json(&collection)});
     show(&evaluation);
     if let Some(other) = &other {
-        println!();
+        say!("");
         show(other);
         json["second"] = other.json(&collection);
     }
     if let Some(comparison) =
         comparison(args, &first, &evaluation, second.as_ref().zip(other.as_ref()), &collection)
     {
-        println!("\n{}", comparison_table(&comparison));
+        say!("\n{}", comparison_table(&comparison));
         json["comparison"] = json!(comparison);
     }
     if let Some(file) = &args.json {
@@ -126,7 +125,7 @@ fn measure(args: &EvalArgs, side: &Side<'_>, collection: &Collection) -> Result<
         None => format!("{} documents", collection.documents.len()),
     };
     let (queries, count) = (collection.queries.len(), plans.len());
-    eprintln!("{}, {}: {documents}, {queries} judged queries, {count} plans", args.folder.display(), named());
+    tell!("{}, {}: {documents}, {queries} judged queries, {count} plans", args.folder.display(), named());
     let (progress, shown) = (Arc::new(Progress::default()), Arc::new(Control::default()));
     let bars = super::run::show(&progress, &shown, Until::CaughtUp);
     let request = Request { plans, k: args.k, at: args.at.clone() };
@@ -139,11 +138,10 @@ fn measure(args: &EvalArgs, side: &Side<'_>, collection: &Collection) -> Result<
     })
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 fn show(evaluation: &Evaluation) {
-    println!("{}\n{TIMES}", evaluation.table());
+    say!("{}\n{TIMES}", evaluation.table());
     for warning in evaluation.warnings() {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
 }
 

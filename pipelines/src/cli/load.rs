@@ -146,7 +146,6 @@ fn marks(config: &Config) -> Option<Marks> {
     Marks::usual_folder().map(|folder| Marks::new(folder, system))
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 fn one(args: &LoadArgs, loading: &Loading<'_>, file: &PathBuf) -> Result<(Outcome, Arc<Loaded>), Failure> {
     let loaded = Arc::new(Loaded::default());
     let begun = Instant::now();
@@ -155,9 +154,9 @@ fn one(args: &LoadArgs, loading: &Loading<'_>, file: &PathBuf) -> Result<(Outcom
     let mut tell = |row: u64, problem: &str| {
         told += 1;
         if told <= TOLD_MAX {
-            shown.suspend(|| eprintln!("{}: row {row} is not written: {problem}", file.display()));
+            shown.suspend(|| tell!("{}: row {row} is not written: {problem}", file.display()));
         } else if told == TOLD_MAX + 1 {
-            shown.suspend(|| eprintln!("{}: further rows that are not written are counted", file.display()));
+            shown.suspend(|| tell!("{}: further rows that are not written are counted", file.display()));
         }
     };
     let outcome = loading.file(file, args.format.map(Format::from), &loaded, &mut tell);
@@ -170,14 +169,14 @@ fn one(args: &LoadArgs, loading: &Loading<'_>, file: &PathBuf) -> Result<(Outcom
             "file": file, "topic": loading.topic, "written": written, "refused": refused, "skipped": outcome.skipped,
             "whole": outcome.whole, "seconds": seconds,
         });
-        println!("{told}");
+        say!("{told}");
     } else {
         let skipped = match outcome.skipped {
             0 => String::new(),
             rows => format!(", after {rows} rows that an earlier load has written"),
         };
         let rate = written as f64 / seconds.max(1e-9);
-        println!(
+        say!(
             "{}: {written} documents written to \"{}\" in {seconds:.1} s ({rate:.0}/s){skipped}",
             file.display(),
             loading.topic

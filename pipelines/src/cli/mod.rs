@@ -2,6 +2,9 @@
 //!
 //! Exit codes: 0 done, 1 failed while running, 2 wrong use or configuration.
 
+#[macro_use]
+mod out;
+
 mod doctor;
 mod eval;
 mod load;
@@ -34,6 +37,9 @@ struct Cli {
     /// What is logged, such as `info` or `freshet_operators=debug`.
     #[arg(long, global = true, env = "FRESHET_LOG", default_value = "warn", value_name = "FILTER")]
     log: String,
+    /// How it is written.
+    #[arg(long, global = true, env = "FRESHET_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: logs::LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -122,8 +128,8 @@ impl ConfigArgs {
 /// Parses the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(problem) = logs::start(&cli.log) {
-        eprintln!("error: --log: {problem}");
+    if let Err(problem) = logs::start(&cli.log, cli.log_format) {
+        tell!("error: --log: {problem}");
         return ExitCode::from(2);
     }
     let result = match cli.command {
@@ -139,24 +145,25 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "freshet", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "freshet", &mut script);
+            out::write(&script);
             Ok(())
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(problem)) => {
-            eprintln!("error: {problem}");
+            tell!("error: {problem}");
             ExitCode::from(2)
         }
         Err(Failure::Run(problem)) => {
-            eprintln!("error: {problem}");
+            tell!("error: {problem}");
             ExitCode::from(1)
         }
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 fn check(args: &CheckArgs) -> Result<(), Failure> {
     let file = args.config.config.display();
     let config = match Config::load(&args.config.config) {
@@ -165,7 +172,7 @@ fn check(args: &CheckArgs) -> Result<(), Failure> {
             let problem =
                 |problem: &freshet_config::Problem| json!({"key": problem.key, "message": problem.message});
             let problems: Vec<_> = errors.problems.iter().map(problem).collect();
-            println!("{}", json!({"file": args.config.config, "ok": false, "problems": problems}));
+            say!("{}", json!({"file": args.config.config, "ok": false, "problems": problems}));
             return Err(Failure::Usage(errors.to_string()));
         }
         Err(errors) => return Err(Failure::Usage(errors.to_string())),
@@ -173,11 +180,11 @@ fn check(args: &CheckArgs) -> Result<(), Failure> {
     let fields: Vec<&str> = config.vectors.keys().map(String::as_str).collect();
     let plans: Vec<&str> = config.plans.keys().map(String::as_str).collect();
     if args.json {
-        println!("{}", json!({"file": args.config.config, "ok": true, "vectors": fields, "plans": plans}));
+        say!("{}", json!({"file": args.config.config, "ok": true, "vectors": fields, "plans": plans}));
         return Ok(());
     }
-    println!("{file}: ok");
-    println!("  vectors: {}", fields.join(", "));
-    println!("  plans:   {}", plans.join(", "));
+    say!("{file}: ok");
+    say!("  vectors: {}", fields.join(", "));
+    say!("  plans:   {}", plans.join(", "));
     Ok(())
 }

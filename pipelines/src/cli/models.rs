@@ -29,14 +29,13 @@ pub(crate) enum ModelsCommand {
     },
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 pub(crate) fn models(command: &ModelsCommand) -> Result<(), Failure> {
     match command {
-        ModelsCommand::List { json: true } => println!("{:#}", json_list()),
-        ModelsCommand::List { json: false } => println!("{}", list()),
+        ModelsCommand::List { json: true } => say!("{:#}", json_list()),
+        ModelsCommand::List { json: false } => say!("{}", list()),
         ModelsCommand::Pull { name } => {
             let folder = pull(name, Bar::new).map_err(|error| Failure::Run(with_causes(&error)))?;
-            println!("{name}: {}", folder.display());
+            say!("{name}: {}", folder.display());
         }
     }
     Ok(())

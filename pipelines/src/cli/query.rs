@@ -51,7 +51,6 @@ pub(crate) struct QueryArgs {
     timeout: u64,
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
     let config = args.config.load()?;
     let failed = |error: &dyn std::error::Error| Failure::Run(with_causes(error));
@@ -77,7 +76,7 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
         let answer = match &args.at {
             Some(id) => ask_snapshot(setup, id, &question, &progress),
             None => {
-                eprintln!("no pipeline is asked: indexing the documents here, then answering");
+                tell!("no pipeline is asked: indexing the documents here, then answering");
                 ask_standalone(setup, connector, &question, &progress)
             }
         };
@@ -89,7 +88,7 @@ pub(crate) fn query(args: &QueryArgs) -> Result<(), Failure> {
     };
     let answer = answer.map_err(|error| failed(&error))?;
     if args.json {
-        println!("{}", String::from_utf8_lossy(&answer.to_json()));
+        say!("{}", String::from_utf8_lossy(&answer.to_json()));
     } else {
         show(args.text.as_deref(), &answer);
     }
@@ -116,14 +115,13 @@ fn question(args: &QueryArgs) -> Result<Question, Failure> {
     Ok(if args.strong { question.with_consistency("strong") } else { question })
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 fn show(text: Option<&str>, answer: &Answer) {
     if answer.error.is_some() {
         return;
     }
     if let Some(text) = text {
-        println!("{text}");
+        say!("{text}");
     }
-    println!("{}", render::found(answer, std::io::stdout().is_terminal()));
-    println!("{}", render::reflects(answer));
+    say!("{}", render::found(answer, std::io::stdout().is_terminal()));
+    say!("{}", render::reflects(answer));
 }

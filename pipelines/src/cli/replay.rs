@@ -85,7 +85,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
         let all = queries.len();
         queries.retain(LoggedQuery::takes_a_plan);
         if queries.len() < all {
-            eprintln!("{} queries that have a plan of their own are left out", all - queries.len());
+            tell!("{} queries that have a plan of their own are left out", all - queries.len());
         }
     }
     if queries.is_empty() {
@@ -149,7 +149,7 @@ fn queries(args: &ReplayArgs, store: &Store) -> Result<Vec<LoggedQuery>, Failure
         let all = asked.len();
         let queries = from_table(asked);
         if queries.len() < all {
-            eprintln!("{} queries that are no JSON objects are left out", all - queries.len());
+            tell!("{} queries that are no JSON objects are left out", all - queries.len());
         }
         return Ok(queries);
     }
@@ -163,7 +163,7 @@ fn queries(args: &ReplayArgs, store: &Store) -> Result<Vec<LoggedQuery>, Failure
 /// Answers both sides: in one run, if they have the same snapshot.
 fn answer(setup: &Setup, sides: &[Side; 2], queries: &[LoggedQuery]) -> Result<[Vec<Replayed>; 2], Failure> {
     let run = |snapshot: &str, plans: &[Option<String>]| {
-        eprintln!("{snapshot}: {} answers", plans.len() * queries.len());
+        tell!("{snapshot}: {} answers", plans.len() * queries.len());
         let (progress, shown) = (Arc::new(Progress::default()), Arc::new(Control::default()));
         let bars = super::run::show(&progress, &shown, Until::CaughtUp);
         let found = replay::answer(setup, snapshot, plans, queries, &progress);
@@ -183,24 +183,23 @@ fn answer(setup: &Setup, sides: &[Side; 2], queries: &[LoggedQuery]) -> Result<[
     Ok([found.pop().unwrap_or_default(), second])
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 fn print(args: &ReplayArgs, sides: &[Side; 2], compared: &[Comparison], summary: &Summary) {
     let names = sides.each_ref().map(Side::name);
     if args.json {
-        println!("{}", json!({ "sides": names, "summary": summary, "queries": compared }));
+        say!("{}", json!({ "sides": names, "summary": summary, "queries": compared }));
         return;
     }
-    println!("- {}\n+ {}", names[0], names[1]);
+    say!("- {}\n+ {}", names[0], names[1]);
     let changed = compared.iter().filter(|one| one.is_changed());
     for one in changed.take(args.show) {
-        println!("{}", changes(one));
+        say!("{}", changes(one));
     }
     if summary.changed > args.show {
-        println!("\n… and {} more; --show {} shows all", summary.changed - args.show, summary.changed);
+        say!("\n… and {} more; --show {} shows all", summary.changed - args.show, summary.changed);
     }
-    println!("\n{}", table(summary));
+    say!("\n{}", table(summary));
     for one in compared.iter().filter(|one| one.error.is_some()).take(args.show) {
-        eprintln!("{}: {}", one.id, one.error.as_deref().unwrap_or_default());
+        tell!("{}: {}", one.id, one.error.as_deref().unwrap_or_default());
     }
 }
 

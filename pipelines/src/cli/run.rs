@@ -61,7 +61,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     if let Some(server) = &http {
         let scheme =
             if setup.config.http.as_ref().is_some_and(|http| http.tls.is_some()) { "https" } else { "http" };
-        eprintln!("listening on {scheme}://{}", server.address());
+        tell!("listening on {scheme}://{}", server.address());
     }
     stop_on_signal(&control, collections.clone())?;
     cut_on_signal(&control, collections.clone())?;
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     shown.join().ok();
     let (documents, queries) = (&progress.documents, &progress.queries);
     let (documents, queries) = (documents.load(Ordering::Relaxed), queries.load(Ordering::Relaxed));
-    eprintln!("{documents} document records indexed, {queries} queries settled");
+    tell!("{documents} document records indexed, {queries} queries settled");
     result.map_err(|error| Failure::Run(with_causes(&error)))
 }
 
@@ -86,7 +86,7 @@ fn stop_on_signal(control: &Arc<Control>, collections: Option<Arc<Collections>>)
     let control = Arc::clone(control);
     let handler = move || {
         if control.running() {
-            eprintln!("stopping: queries in flight are answered first; press Ctrl-C again to stop at once");
+            tell!("stopping: queries in flight are answered first; press Ctrl-C again to stop at once");
             control.drain();
             collections.iter().for_each(|collections| collections.drain());
         } else {
@@ -113,10 +113,10 @@ fn cut_on_signal(control: &Arc<Control>, collections: Option<Arc<Collections>>) 
                 let of = if name.is_empty() { name } else { format!(" of collection {name}") };
                 match outcome.recv() {
                     Ok(Ok(manifest)) => {
-                        eprintln!("snapshot {}{of} written, {} documents", manifest.id, manifest.documents)
+                        tell!("snapshot {}{of} written, {} documents", manifest.id, manifest.documents)
                     }
-                    Ok(Err(problem)) => eprintln!("no snapshot{of}: {problem}"),
-                    Err(_) => eprintln!("no snapshot{of}: the run ends"),
+                    Ok(Err(problem)) => tell!("no snapshot{of}: {problem}"),
+                    Err(_) => tell!("no snapshot{of}: the run ends"),
                 }
             }
         }

@@ -117,7 +117,6 @@ pub(super) fn one(store: &Store, id: Option<&String>) -> Result<Manifest, Failur
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 pub(crate) fn snapshots(command: &SnapshotsCommand) -> Result<(), Failure> {
     match command {
         SnapshotsCommand::List(Which { config, json }) => {
@@ -125,13 +124,13 @@ pub(crate) fn snapshots(command: &SnapshotsCommand) -> Result<(), Failure> {
             if *json {
                 for manifest in &whole {
                     let text = serde_json::to_string(manifest);
-                    println!("{}", text.map_err(|error| Failure::Run(error.to_string()))?);
+                    say!("{}", text.map_err(|error| Failure::Run(error.to_string()))?);
                 }
             } else {
-                println!("{}", table(&whole));
+                say!("{}", table(&whole));
             }
             for id in others {
-                eprintln!("{id}: not whole");
+                tell!("{id}: not whole");
             }
         }
         SnapshotsCommand::Verify(One { id, config }) => {
@@ -139,23 +138,23 @@ pub(crate) fn snapshots(command: &SnapshotsCommand) -> Result<(), Failure> {
             let manifest = one(&store, id.as_ref())?;
             snapshot::inspect(&store, &manifest.id).map_err(|error| failed(&error))?;
             let files = manifest.files().count() + 1;
-            println!("{}: whole, {files} files, {} documents", manifest.id, manifest.documents);
+            say!("{}: whole, {files} files, {} documents", manifest.id, manifest.documents);
         }
         SnapshotsCommand::Sql(One { id, config }) => {
             let store = store(config)?;
-            println!("{}", snapshot::view(store.url(), &one(&store, id.as_ref())?));
+            say!("{}", snapshot::view(store.url(), &one(&store, id.as_ref())?));
             if let Some(view) = answers::view(&store).map_err(|error| failed(&error))? {
-                println!("\n{view}");
+                say!("\n{view}");
             }
         }
         SnapshotsCommand::Cut { config, wait } => {
             let stores = stores(config)?;
             for (name, manifest) in cut_all(&stores, *wait)? {
                 if !name.is_empty() {
-                    println!("collection {name}");
+                    say!("collection {name}");
                 }
-                println!("{}", table(std::slice::from_ref(&manifest)));
-                println!("cut at tick {}", manifest.tick);
+                say!("{}", table(std::slice::from_ref(&manifest)));
+                say!("cut at tick {}", manifest.tick);
             }
         }
         SnapshotsCommand::Diff { from, to, config } => diff(&store(config)?, from, to)?,
@@ -238,7 +237,6 @@ fn answered(
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 fn diff(store: &Store, from: &str, to: &str) -> Result<(), Failure> {
     let read = |id: &str| {
         let manifest = snapshot::manifest(store, id)?;
@@ -250,19 +248,19 @@ fn diff(store: &Store, from: &str, to: &str) -> Result<(), Failure> {
         match before.get(id) {
             None => {
                 came += 1;
-                println!("+ {id}");
+                say!("+ {id}");
             }
             Some(other) if other != born => {
                 changed += 1;
-                println!("~ {id}");
+                say!("~ {id}");
             }
             Some(_) => {}
         }
     }
     for id in before.keys().filter(|id| !after.contains_key(*id)) {
         left += 1;
-        println!("- {id}");
+        say!("- {id}");
     }
-    eprintln!("{came} came, {changed} changed, {left} left, {} the same", after.len() - came - changed);
+    tell!("{came} came, {changed} changed, {left} left, {} the same", after.len() - came - changed);
     Ok(())
 }

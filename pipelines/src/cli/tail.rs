@@ -53,7 +53,7 @@ pub(crate) fn tail(args: &TailArgs) -> Result<(), Failure> {
         for record in new {
             let value = record.value.as_deref().unwrap_or_default();
             let Ok(answer) = serde_json::from_slice::<Answer>(value) else {
-                eprintln!("offset {}: not an answer", record.offset);
+                tell!("offset {}: not an answer", record.offset);
                 continue;
             };
             let text = questions.remove(&answer.id);
@@ -65,20 +65,19 @@ pub(crate) fn tail(args: &TailArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 fn show(args: &TailArgs, mut answer: Answer, text: &str) {
     if args.json {
-        println!("{}", String::from_utf8_lossy(&answer.to_json()));
+        say!("{}", String::from_utf8_lossy(&answer.to_json()));
         return;
     }
-    println!("\n{}: {text}", answer.id);
+    say!("\n{}: {text}", answer.id);
     if let Some(error) = &answer.error {
-        println!("  {}: {}", error.code.as_str(), error.message);
+        say!("  {}: {}", error.code.as_str(), error.message);
         return;
     }
     answer.points.truncate(args.limit);
-    println!("{}", render::found(&answer, std::io::stdout().is_terminal()));
-    println!("{}", render::reflects(&answer));
+    say!("{}", render::found(&answer, std::io::stdout().is_terminal()));
+    say!("{}", render::reflects(&answer));
 }
 
 /// Id and text of a query record; the first text in its plan if it has none of its own.

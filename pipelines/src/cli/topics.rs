@@ -106,7 +106,6 @@ fn open(config: &Config) -> Result<Arc<dyn Connector>, Failure> {
     connect::open(&config.connector, &config.pipeline.name).map_err(|error| failed(&error))
 }
 
-#[allow(clippy::print_stdout, reason = "the result of the command")]
 fn list(
     config: &Config,
     connector: &Arc<dyn Connector>,
@@ -125,7 +124,7 @@ fn list(
             Ok(ends) => ends,
             Err(error) if !there || matches!(error, ConnectError::MissingTopics { .. }) => {
                 if as_json {
-                    println!("{}", json!({"topic": topic.name, "role": topic.role, "partitions": null}));
+                    say!("{}", json!({"topic": topic.name, "role": topic.role, "partitions": null}));
                 } else {
                     table.add_row([topic.name.as_str(), topic.role, "missing", "", ""]);
                 }
@@ -144,7 +143,7 @@ fn list(
             let told = json!({
                 "topic": topic.name, "role": topic.role, "partitions": ends.len(), "end_offsets": ends, "behind": behind,
             });
-            println!("{told}");
+            say!("{told}");
         } else {
             let behind = behind.map_or(String::new(), |behind| behind.to_string());
             table.add_row([
@@ -157,7 +156,7 @@ fn list(
         }
     }
     if !as_json {
-        println!("{table}");
+        say!("{table}");
     }
     Ok(())
 }
