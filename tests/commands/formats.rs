@@ -147,7 +147,7 @@ fn formats_before_the_first_fixture_are_left_out_and_said_so() {
             "{\"id\": \"a\", \"text\": \"refund\"}\n",
         )
         .unwrap();
-        let says = format!("has format {format}, this version of Freshet reads format {FORMAT}");
+        let says = format!("has format {format}, this version of Freshet reads formats 2 to {FORMAT}");
         let (code, out, told) = freshet(folder.path(), &["snapshots", "verify"]);
         assert_eq!(code, Some(1), "{out} {told}");
         assert!(format!("{out}{told}").contains(&says), "{out} {told}");
