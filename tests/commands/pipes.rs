@@ -21,7 +21,8 @@ fn a_reader_that_has_gone_is_no_error() {
     let place = Place::new("");
     for arguments in [&["models", "list"][..], &["completions", "bash"], &["check", "--config", "x"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_freshet"));
-        let output = command.args(arguments).current_dir(place.folder.path()).stdout(deaf()).output().unwrap();
+        let output =
+            command.args(arguments).current_dir(place.folder.path()).stdout(deaf()).output().unwrap();
         let told = text(&output.stderr);
         assert!(!told.contains("panicked"), "{arguments:?}: {told}");
         assert_eq!(output.status.code(), Some(if arguments[0] == "check" { 2 } else { 0 }), "{told}");

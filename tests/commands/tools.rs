@@ -245,6 +245,56 @@ fn topics_of_kafka_are_created_filled_and_listed() {
 }
 
 #[test]
+fn a_doctor_asks_the_schema_registry() {
+    let registry = freshet_tests::registry::Registry::start(&[(7, "\"string\"")]);
+    let place = Place::new("interval = \"1h\"");
+    let config = std::fs::read_to_string(place.config()).unwrap();
+    let section = format!(
+        "[documents]\nformat = \"avro\"\nschema_registry = {{ url = \"http://{}\", user = \"who\", password = \"hush\" }}\n",
+        registry.address()
+    );
+    std::fs::write(place.config(), config.replace("[documents]\n", &section)).unwrap();
+    let look = || {
+        let output = place.done(&["doctor", "--json"]);
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert!(!all.contains("hush"), "{all}");
+        let finding = lines(&output.stdout)
+            .into_iter()
+            .find(|finding| finding["what"].as_str().unwrap().starts_with("schema registry at 127.0.0.1:"));
+        finding.unwrap_or_else(|| panic!("{all}"))
+    };
+    let well = look();
+    assert_eq!((&well["verdict"], &well["found"]), (&json!("ok"), &json!("answers, 1 subject(s)")));
+    registry.refuse("401 Unauthorized");
+    let refused = look();
+    assert_eq!(refused["verdict"], "missing");
+    assert!(refused["found"].as_str().unwrap().contains("documents.schema_registry.user"), "{refused}");
+}
+
+#[test]
+fn rows_go_to_the_topic_that_is_named() {
+    let place = Place::new("interval = \"1h\"");
+    let config = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(
+        place.config(),
+        format!("{config}\n[topics]\ndocuments = [\"tickets\", \"news\"]\nqueries = \"queries\"\nanswers = \"answers\"\n"),
+    )
+    .unwrap();
+    let file = place.folder.path().join("rows.jsonl");
+    std::fs::write(&file, format!("{}\n", json!({"id": "a", "text": "berth of the ferry"}))).unwrap();
+    let file = file.to_str().unwrap();
+    let unnamed = place.done(&["load", file]);
+    let told = text(&unnamed.stderr);
+    assert_eq!(unnamed.status.code(), Some(2), "{told}");
+    assert!(told.contains("tickets") && told.contains("news"), "{told}");
+    let done = place.done(&["load", "--topic", "news", file]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let found = place.done(&["query", "--json", "ferry"]);
+    assert_eq!(found.status.code(), Some(0), "{}", text(&found.stderr));
+    assert!(text(&found.stdout).contains("\"id\":\"news/a\""), "{}", text(&found.stdout));
+}
+
+#[test]
 fn connections_are_private_where_there_is_a_certificate() {
     let place = Place::new("interval = \"1h\"");
     place.append("documents", &json!({"id": "a", "text": "refund"}));

@@ -92,7 +92,13 @@ fn answer(mut stream: TcpStream, state: &State) {
         head.first().and_then(|line| line.split(' ').nth(1)?.strip_prefix("/schemas/ids/")?.parse().ok());
     let schema = number.and_then(|number: u32| lock(&state.schemas).get(&number).cloned());
     let refused = *lock(&state.status);
+    let lists = head.first().is_some_and(|line| line.starts_with("GET /subjects "));
     let (status, body) = match (refused, schema) {
+        (None, None) if lists => {
+            let subjects: Vec<String> =
+                lock(&state.schemas).keys().map(|number| format!("of-{number}")).collect();
+            ("200 OK", json!(subjects))
+        }
         (Some(status), _) => (status, json!({"error_code": 40101, "message": "no"})),
         (None, Some(schema)) => ("200 OK", json!({"schema": schema})),
         (None, None) => ("404 Not Found", json!({"error_code": 40403, "message": "Schema not found"})),

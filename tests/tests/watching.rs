@@ -7,9 +7,11 @@ use std::time::Instant;
 use freshet::setup::Setup;
 use freshet_config::{Config, Http, Snapshots};
 use freshet_operators::connect::{self, Connector};
+use freshet_schemas::Record;
 use freshet_tests::collector::Collector;
 use freshet_tests::drive::{self, LIMIT, query_record, topics};
 use freshet_tests::http::request;
+use freshet_tests::registry::Registry;
 use freshet_tests::site::Site;
 use serde_json::{Value, json};
 
@@ -32,7 +34,7 @@ const BEFORE: usize = 20;
 const DURING: usize = 20;
 
 /// Every metric but those of Kafka.
-const METRICS: [(&str, Moves); 52] = [
+const METRICS: [(&str, Moves); 53] = [
     ("freshet_applied_lag_seconds", Positive),
     ("freshet_documents_applied_total", Up),
     ("freshet_documents_in_flight_bytes", Is(0.0)),
@@ -50,6 +52,7 @@ const METRICS: [(&str, Moves); 52] = [
     ("freshet_embedding_texts_total", Up),
     ("freshet_embedding_tokens_total", Up),
     ("freshet_gateway_queue_queries", Is(0.0)),
+    ("freshet_http_bodies_bytes", Is(0.0)),
     ("freshet_http_connections", Positive),
     ("freshet_http_request_seconds", Up),
     // The one that asks for the metrics.
@@ -95,6 +98,9 @@ const KAFKA: [(&str, Moves); 4] = [
     ("freshet_kafka_next_offset", Up),
     ("freshet_kafka_offsets_skipped_total", Is(0.0)),
 ];
+
+/// Those of a schema registry.
+const REGISTRY: [(&str, Moves); 1] = [("freshet_schema_requests_total", Up)];
 
 /// A look at `/metrics`.
 #[derive(Default)]
@@ -182,7 +188,8 @@ fn http() -> Http {
 
 #[test]
 fn every_metric_of_the_reference_is_watched() {
-    let mut watched: Vec<&str> = METRICS.iter().chain(&KAFKA).map(|(name, _)| *name).collect();
+    let mut watched: Vec<&str> =
+        METRICS.iter().chain(&KAFKA).chain(&REGISTRY).map(|(name, _)| *name).collect();
     watched.sort_unstable();
     let described = freshet::reference::metrics().unwrap();
     assert_eq!(watched, described.iter().map(|metric| metric.name.as_str()).collect::<Vec<_>>());
@@ -234,6 +241,28 @@ fn metrics_of_a_running_pipeline_move() {
     // Versions that are replaced are held for a moment.
     check(&site, &before, &METRICS, || site.documents(&documents(2..4)));
     std::fs::remove_file(&snapshots).unwrap();
+    site.finish();
+}
+
+#[test]
+fn metrics_of_a_schema_registry_move() {
+    let fields = r#"[{"name": "id", "type": "string"}, {"name": "text", "type": "string"}]"#;
+    let schema = format!(r#"{{"type": "record", "name": "document", "fields": {fields}}}"#);
+    let registry = Registry::start(&[(7, &schema)]);
+    let mut config = drive::config(2);
+    let section = format!(
+        "[documents]\nformat = \"avro\"\nschema_registry = {{ url = \"http://{}\" }}\n[vectors.bm25]\nkind = \"sparse\"\nmodel = \"bm25\"\n",
+        registry.address()
+    );
+    config.documents =
+        Config::parse(&section, &|_| None).unwrap_or_else(|errors| panic!("{errors}")).documents;
+    let topics = drive::topics();
+    let site = Site::with(Setup::load(config).unwrap(), &http(), topics.clone());
+    let before = Look::at(&site);
+    // The number of the schema, and two strings behind their lengths.
+    let value = Some(b"\0\0\0\0\x07\x02a\x0aberth".to_vec());
+    topics.produce("documents", 0, Record { value, ..Record::default() });
+    check(&site, &before, &REGISTRY, || ());
     site.finish();
 }
 

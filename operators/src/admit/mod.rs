@@ -76,21 +76,17 @@ pub fn admit<'scope>(
             applied_in.for_each(|_, _| {});
             queries_in.for_each(|cap, data| {
                 for query in data.drain(..) {
-                    let needs = match &query.query.consistency {
-                        Consistency::Latest => Some(BTreeMap::new()),
-                        Consistency::Documents(named) => match topics.by_partition(named) {
-                            Ok(needs) => Some(needs),
-                            Err(unknown) => {
-                                let refused = refusal(query, unknown_topic(&unknown, &topics));
-                                refused_out.activate().session(&cap.retain(1)).give(refused);
-                                continue;
-                            }
-                        },
-                        Consistency::Strong => {
-                            ends.ask(query.ticket);
-                            None
+                    let needs = match needs(&query.query.consistency, &topics) {
+                        Ok(needs) => needs,
+                        Err(fault) => {
+                            let refused = refusal(query, fault);
+                            refused_out.activate().session(&cap.retain(1)).give(refused);
+                            continue;
                         }
                     };
+                    if needs.is_none() {
+                        ends.ask(query.ticket);
+                    }
                     let capabilities = (cap.retain(0), cap.retain(1));
                     waiting.push(Waiting { capabilities, query, needs, deadline: Instant::now() + timeout });
                 }
@@ -139,6 +135,17 @@ pub fn admit<'scope>(
         }
     });
     (admitted, refused)
+}
+
+/// The offsets that a query waits for; `None`: those of the ends of the topics, which are to be asked for.
+fn needs(consistency: &Consistency, topics: &DocumentTopics) -> Result<Option<AsOf>, Fault> {
+    match consistency {
+        Consistency::Latest => Ok(Some(AsOf::new())),
+        Consistency::Strong => Ok(None),
+        Consistency::Documents(named) => {
+            topics.by_partition(named).map(Some).map_err(|unknown| unknown_topic(&unknown, topics))
+        }
+    }
 }
 
 fn unknown_topic(name: &str, topics: &DocumentTopics) -> Fault {

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use freshet_config::Registry;
 use freshet_schemas::{Fault, FaultCode, WireSchema};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::http::StatusCode;
 
@@ -35,14 +36,19 @@ pub struct Schemas {
 }
 
 struct Shared {
-    registry: Registry,
-    /// Host and port, for messages.
-    host: String,
-    agent: Agent,
+    client: Client,
     metrics: RunMetrics,
     state: Mutex<State>,
     /// Signalled when a schema is wanted, or at the end.
     changed: Condvar,
+}
+
+/// Makes requests.
+struct Client {
+    registry: Registry,
+    /// Host and port, for messages.
+    host: String,
+    agent: Agent,
 }
 
 #[derive(Default)]
@@ -91,23 +97,8 @@ impl Schemas {
     /// # Errors
     /// A thread that cannot be started.
     pub fn start(registry: &Registry, metrics: RunMetrics) -> std::io::Result<Self> {
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // Whoever redirects is not who the credentials are for.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(registry.timeout))
-            .user_agent(concat!("freshet/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
-        let shared = Arc::new(Shared {
-            host: host(&registry.url).to_owned(),
-            registry: registry.clone(),
-            agent,
-            metrics,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { client: Client::new(registry), metrics, state, changed });
         let working = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("schemas".into()).spawn(move || working.work())?;
         Ok(Self { shared, thread: Some(thread) })
@@ -146,7 +137,7 @@ impl Shared {
     fn work(&self) {
         let mut failed = 0;
         while let Some(number) = self.next() {
-            let trouble = match self.schema(number) {
+            let trouble = match self.client.schema(number) {
                 Ok(schema) => {
                     self.count("ok");
                     self.put(number, Ok(Arc::new(schema)), &mut failed);
@@ -159,7 +150,7 @@ impl Shared {
                     self.count("refused");
                     let message = format!("schema {number} {what}");
                     tracing::warn!(
-                        registry = self.host,
+                        registry = self.client.host,
                         "{message}; records that name it become dead letters"
                     );
                     self.put(number, Err(Fault::whole(FaultCode::UnknownSchema, message)), &mut failed);
@@ -168,7 +159,7 @@ impl Shared {
                     self.count("unreachable");
                     if failed == 0 {
                         tracing::warn!(
-                            registry = self.host,
+                            registry = self.client.host,
                             schema = number,
                             "{why}; documents wait until the schema registry answers"
                         );
@@ -188,7 +179,7 @@ impl Shared {
 
     fn put(&self, number: u32, found: Found, failed: &mut u32) {
         if std::mem::take(failed) > 0 {
-            tracing::info!(registry = self.host, "the schema registry answers again");
+            tracing::info!(registry = self.client.host, "the schema registry answers again");
         }
         self.lock().cache.put(number, found, Instant::now());
     }
@@ -206,9 +197,44 @@ impl Shared {
         drop(waiting.unwrap_or_else(PoisonError::into_inner));
     }
 
+    fn count(&self, outcome: &str) {
+        self.metrics.schema_requests.with_label_values(&[outcome]).inc();
+    }
+}
+
+/// Host and port of a registry: what may be told of its address.
+pub fn host_of(registry: &Registry) -> &str {
+    host(&registry.url)
+}
+
+/// How many subjects a registry has: whether it can be reached, and takes the credentials.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn subjects(registry: &Registry) -> Result<usize, String> {
+    match Client::new(registry).get::<Vec<String>>("/subjects") {
+        Ok(subjects) => Ok(subjects.len()),
+        Err(Trouble::Refused(why) | Trouble::Passing(why) | Trouble::Lasting(why)) => Err(why),
+    }
+}
+
+impl Client {
+    fn new(registry: &Registry) -> Self {
+        let agent: Agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // Whoever redirects is not who the credentials are for.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(registry.timeout))
+            .user_agent(concat!("freshet/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        Self { host: host(&registry.url).to_owned(), registry: registry.clone(), agent }
+    }
+
     /// A schema with all that it names.
     fn schema(&self, number: u32) -> Result<WireSchema, Trouble> {
-        let answer = self.ask(&format!("/schemas/ids/{number}"))?;
+        let answer: Answer = self.get(&format!("/schemas/ids/{number}"))?;
         let kind = answer.kind.as_deref().unwrap_or("AVRO");
         if kind != "AVRO" {
             return Err(Trouble::Refused(format!("is of type {kind}, but the format is \"avro\"")));
@@ -223,7 +249,7 @@ impl Shared {
                 return Err(Trouble::Refused(format!("names more than {REFERENCES_MAX} other schemas")));
             }
             let path = format!("/subjects/{}/versions/{}", escaped(&reference.subject), reference.version);
-            let answer = self.ask(&path).map_err(|trouble| match trouble {
+            let answer: Answer = self.get(&path).map_err(|trouble| match trouble {
                 Trouble::Refused(what) => Trouble::Refused(format!(
                     "names version {} of \"{}\", which {what}",
                     reference.version, reference.subject
@@ -237,7 +263,7 @@ impl Shared {
     }
 
     /// One request.
-    fn ask(&self, path: &str) -> Result<Answer, Trouble> {
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
         let mut request = self.agent.get(format!("{}{path}", self.registry.url));
         request = request.header("accept", "application/vnd.schemaregistry.v1+json, application/json");
         if let Some((user, password)) = &self.registry.user {
@@ -254,7 +280,7 @@ impl Shared {
         let host = &self.host;
         match status {
             StatusCode::OK => serde_json::from_slice(&body).map_err(|error| {
-                let what = format!("{host} answered with what is no schema: {error}");
+                let what = format!("{host} answered with what no registry says: {error}");
                 Trouble::Passing(format!("{what}; check documents.schema_registry.url"))
             }),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Trouble::Lasting(format!(
@@ -284,10 +310,6 @@ impl Shared {
             ureq::Error::BodyExceedsLimit(_) => format!("{host} answered more than {ANSWER_BYTES_MAX} bytes"),
             _ => format!("the request to {host} failed"),
         }
-    }
-
-    fn count(&self, outcome: &str) {
-        self.metrics.schema_requests.with_label_values(&[outcome]).inc();
     }
 }
 

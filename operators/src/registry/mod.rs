@@ -25,7 +25,7 @@ use freshet_schemas::{
 };
 
 pub use cache::{Found, SCHEMAS_MAX};
-pub use client::Schemas;
+pub use client::{Schemas, host_of, subjects};
 pub use hold::{HELD_BYTES_MAX, HELD_RECORDS_MAX};
 
 use crate::connect::{ConnectError, Source};

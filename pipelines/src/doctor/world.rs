@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 
-use freshet_config::{Config, Connector, Http, Snapshots};
+use freshet_config::{Config, Connector, Http, Registry, Snapshots};
 use freshet_operators::connect::{self, ConnectError};
+use freshet_operators::registry;
 use freshet_operators::snapshot::Store;
 
 use super::{Finding, size};
@@ -16,6 +17,9 @@ const DISK_MIN: u64 = 2 << 30;
 
 pub(super) fn examine(config: &Config, note: &mut impl FnMut(Finding)) {
     topics(config, note);
+    if let Some(registry) = &config.documents.registry {
+        note(schemas(registry));
+    }
     if let Some(snapshots) = &config.snapshots {
         note(store(snapshots));
     }
@@ -52,6 +56,17 @@ fn topics(config: &Config, note: &mut impl FnMut(Finding)) {
                     Finding::missing(what, with_causes(&error), mend)
                 }
             });
+        }
+    }
+}
+
+fn schemas(configured: &Registry) -> Finding {
+    let what = format!("schema registry at {}", registry::host_of(configured));
+    match registry::subjects(configured) {
+        Ok(subjects) => Finding::ok(what, format!("answers, {subjects} subject(s)")),
+        Err(why) => {
+            let mend = "check documents.schema_registry, and that the registry runs";
+            Finding::missing(what, why, mend)
         }
     }
 }
