@@ -79,8 +79,7 @@ pub fn admit<'scope>(
                     let needs = match needs(&query.query.consistency, &topics) {
                         Ok(needs) => needs,
                         Err(fault) => {
-                            let refused = refusal(query, fault);
-                            refused_out.activate().session(&cap.retain(1)).give(refused);
+                            refused_out.activate().session(&cap.retain(1)).give(refusal(query, fault));
                             continue;
                         }
                     };
@@ -92,10 +91,8 @@ pub fn admit<'scope>(
                 }
             });
             for (ticket, needs) in ends.answered() {
-                waiting
-                    .iter_mut()
-                    .filter(|w| w.query.ticket == ticket)
-                    .for_each(|w| w.needs = Some(needs.clone()));
+                let asked = waiting.iter_mut().filter(|waiting| waiting.query.ticket == ticket);
+                asked.for_each(|waiting| waiting.needs = Some(needs.clone()));
             }
             let open = |input: usize| frontiers[input].frontier().first().copied().unwrap_or(Time::MAX);
             let closed = ledger.newest_closed(open(1).min(open(2)));

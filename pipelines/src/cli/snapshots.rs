@@ -94,13 +94,13 @@ fn stores(config: &ConfigArgs) -> Result<Vec<(String, Store)>, Failure> {
     Ok(stores)
 }
 
-/// Manifests of the whole snapshots, oldest first, and names of the others.
-fn all(store: &Store) -> Result<(Vec<Manifest>, Vec<String>), Failure> {
+/// Manifests of the whole snapshots, oldest first, and names of the others with the reason.
+fn all(store: &Store) -> Result<(Vec<Manifest>, Vec<(String, SnapshotError)>), Failure> {
     let (mut whole, mut others) = (Vec::new(), Vec::new());
     for id in snapshot::list(store).map_err(|error| failed(&error))? {
         match snapshot::manifest(store, &id) {
             Ok(manifest) => whole.push(manifest),
-            Err(_) => others.push(id),
+            Err(error) => others.push((id, error)),
         }
     }
     Ok((whole, others))
@@ -111,8 +111,11 @@ pub(super) fn one(store: &Store, id: Option<&String>) -> Result<Manifest, Failur
     match id {
         Some(id) => snapshot::manifest(store, id).map_err(|error| failed(&error)),
         None => {
-            let newest = all(store)?.0.pop();
-            newest.ok_or_else(|| Failure::Run(format!("{} holds no snapshot", store.url())))
+            let (mut whole, mut others) = all(store)?;
+            whole.pop().ok_or_else(|| match others.pop() {
+                Some((_, error)) => Failure::Run(format!("{} holds no whole snapshot: {error}", store.url())),
+                None => Failure::Run(format!("{} holds no snapshot", store.url())),
+            })
         }
     }
 }
@@ -129,8 +132,8 @@ pub(crate) fn snapshots(command: &SnapshotsCommand) -> Result<(), Failure> {
             } else {
                 say!("{}", table(&whole));
             }
-            for id in others {
-                tell!("{id}: not whole");
+            for (id, error) in others {
+                tell!("{id}: not whole: {error}");
             }
         }
         SnapshotsCommand::Verify(One { id, config }) => {
