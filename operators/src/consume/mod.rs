@@ -118,7 +118,7 @@ pub fn consume_documents<'scope>(
                 let cut = consumer.cuts.as_ref().is_some_and(|cuts| cuts.begin());
                 let (records, bindings, full) = consumer.poll();
                 let some = cut || !(records.is_empty() && bindings.is_empty());
-                let tick = consumer.next_tick(*records_cap.time(), some);
+                let tick = next_tick(&consumer.clock, *records_cap.time(), some);
                 if *records_cap.time() < tick {
                     records_cap.downgrade(&tick);
                     bindings_cap.downgrade(&tick);
@@ -152,13 +152,13 @@ pub fn consume_documents<'scope>(
     Consumed { records, bindings, cuts }
 }
 
-impl DocumentConsumer {
-    /// The tick of what comes now, or of an idle source: not before `at`.
-    fn next_tick(&self, at: Time, some: bool) -> Time {
-        let now = self.clock.now().max(at);
-        if some || now - at >= IDLE_MS { now } else { self.clock.unused().max(at) }
-    }
+/// The tick of what comes now, or of an idle source: not before `at`.
+fn next_tick(clock: &Clock, at: Time, some: bool) -> Time {
+    let now = clock.now().max(at);
+    if some || now - at >= IDLE_MS { now } else { clock.unused().max(at) }
+}
 
+impl DocumentConsumer {
     /// Polls within the budget: records, changed bindings, and whether more is waiting.
     fn poll(&mut self) -> (Vec<ReadRecord>, Vec<Binding>, bool) {
         let (records_max, bytes_max) = self.budget.room();
@@ -185,5 +185,29 @@ impl DocumentConsumer {
             .filter(|&(&partition, &next)| budget.moved(partition, next))
             .map(|(&partition, &next)| Binding { partition, next })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn an_idle_source_moves_when_others_need_it_and_seldom_else() {
+        let hands = Arc::new(AtomicU64::new(1000));
+        let under = Arc::clone(&hands);
+        let clock = Clock::over(move || under.load(Ordering::SeqCst));
+        // The first time is none at which anything comes.
+        assert_eq!(next_tick(&clock, 0, false), 1000);
+        hands.store(1000 + IDLE_MS - 1, Ordering::SeqCst);
+        assert_eq!(next_tick(&clock, 1000, false), 1000, "nobody needs it");
+        clock.used(1200);
+        assert_eq!(next_tick(&clock, 1000, false), 1200, "another one's tick closes");
+        assert_eq!(next_tick(&clock, 1200, true), 1000 + IDLE_MS - 1, "what comes has the time of the clock");
+        hands.store(1200 + IDLE_MS, Ordering::SeqCst);
+        assert_eq!(next_tick(&clock, 1200, false), 1200 + IDLE_MS);
+        assert_eq!(next_tick(&clock, 5000, true), 5000, "never back");
     }
 }
