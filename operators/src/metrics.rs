@@ -145,7 +145,7 @@ impl RunMetrics {
             )?,
             applied_lag_seconds: Gauge::new(
                 "freshet_applied_lag_seconds",
-                "how far the newest time that is in the indexes is behind the clock",
+                "how far the newest time that is in the indexes is behind the clock; 0 when all that was read is in them",
             )?,
             index_documents: gauge("index_documents", "documents in the indexes")?,
             index_removed: gauge(

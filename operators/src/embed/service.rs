@@ -20,8 +20,9 @@ use super::queue::{Answered, Item, Portion, Queue, Share};
 use super::{EmbedCounts, EmbedError, EmbedMetrics, Embedding, ModelInfo, Priority, Wants, pool};
 
 /// Documents are sorted by length over so many batches: over one, texts of like length hardly meet, and batches of one or two
-/// short texts take up to a tenth longer. Queries that come meanwhile do not wait for it.
-const PORTION_BATCHES: usize = 16;
+/// short texts take up to a tenth longer. Over many, the first document of a burst waits for all that are shorter. Queries that
+/// come meanwhile wait for one batch at most.
+const PORTION_BATCHES: usize = 4;
 
 /// Takes the results of a job, one per text, in the order of its texts.
 pub type Reply = Box<dyn FnOnce(Vec<Result<Embedding, String>>) + Send>;
