@@ -161,7 +161,7 @@ async function look() {
       draw(flow, done);
       table(flow, done);
       const lag = flow.applied_lag_seconds;
-      state.textContent = `${flow.operators.length} operators on ${flow.workers} worker${flow.workers === 1 ? "" : "s"} · indexes ${lag.toFixed(1)} s behind the clock`;
+      state.textContent = `${flow.operators.length} operators on ${flow.workers} worker${flow.workers === 1 ? "" : "s"} · indexes ${lag === 0 ? "up to date" : `${lag.toFixed(1)} s behind the clock`}`;
     }
     document.body.className = "ready";
     before = { flow, at };

@@ -250,7 +250,8 @@ async function watch() {
     const rate = before ? (status.documents_applied - before.applied) / ((now - before.now) / 1000) : 0;
     before = { applied: status.documents_applied, now };
     const lag = status.applied_lag_seconds;
-    const parts = [`${status.documents.toLocaleString()} documents`, `${rate >= 10 ? Math.round(rate) : rate.toFixed(rate ? 1 : 0)}/s`, `${lag < 1 ? `${Math.round(lag * 1000)} ms` : `${lag.toFixed(1)} s`} behind`];
+    const behind = `${lag < 1 ? `${Math.round(lag * 1000)} ms` : `${lag.toFixed(1)} s`} behind`;
+    const parts = [`${status.documents.toLocaleString()} documents`, `${rate >= 10 ? Math.round(rate) : rate.toFixed(rate ? 1 : 0)}/s`, lag === 0 ? "up to date" : behind];
     at("pipeline-text").textContent = status.ready ? parts.join(" · ") : status.reason;
     line.className = `pipeline ${status.ready ? "ready" : ""}`;
     plans(status.plans);
