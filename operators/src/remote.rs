@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use ureq::Agent;
+use ureq::config::ConfigBuilder;
+use ureq::typestate::AgentScope;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock;
@@ -14,6 +17,16 @@ pub(crate) fn backoff(attempt: u32, pause_max: Duration) -> Duration {
     let most = BACKOFF.saturating_mul(1 << attempt.min(16)).min(pause_max);
     let random = xxh3_64(&clock::now_us().to_le_bytes()) as f64 / u64::MAX as f64;
     most.mul_f64(random)
+}
+
+/// An agent to be: statuses are for the caller, and redirects are not followed, for whoever redirects is not who the keys are
+/// for.
+pub(crate) fn agent() -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("freshet/", env!("CARGO_PKG_VERSION")))
 }
 
 /// Host and port of an address: what may be told of it.

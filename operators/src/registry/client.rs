@@ -20,7 +20,7 @@ use ureq::http::StatusCode;
 
 use super::cache::{Cache, Found};
 use crate::metrics::RunMetrics;
-use crate::remote::{backoff, host};
+use crate::remote::{agent, backoff, host};
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -220,15 +220,7 @@ pub fn subjects(registry: &Registry) -> Result<usize, String> {
 
 impl Client {
     fn new(registry: &Registry) -> Self {
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // Whoever redirects is not who the credentials are for.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(registry.timeout))
-            .user_agent(concat!("freshet/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let agent = agent().timeout_global(Some(registry.timeout)).build().into();
         Self { host: host(&registry.url).to_owned(), registry: registry.clone(), agent }
     }
 

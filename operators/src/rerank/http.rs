@@ -17,7 +17,7 @@ use super::llm::Llm;
 use super::metrics::RerankMetrics;
 use super::remote::Remote;
 use super::{RerankJob, Reranker};
-use crate::remote::{backoff, host};
+use crate::remote::{agent, backoff, host};
 
 /// Jobs that wait, per connection.
 pub(super) const QUEUE_PER_CONNECTION: usize = 16;
@@ -84,15 +84,7 @@ impl HttpReranker {
                 (endpoint, Box::new(Llm { model: endpoint.model.clone().unwrap_or_default() }))
             }
         };
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // Whoever redirects is not who the key is for.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections_per_host(endpoint.connections.get())
-            .user_agent(concat!("freshet/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let agent = agent().max_idle_connections_per_host(endpoint.connections.get()).build().into();
         let breaker = Breaker::new(endpoint.failures_max.get(), endpoint.pause);
         let shared = Arc::new(Shared {
             name: name.to_owned(),

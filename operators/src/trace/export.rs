@@ -11,6 +11,7 @@ use ureq::Agent;
 
 use super::metrics::{Lost, TraceMetrics};
 use super::{Span, otlp};
+use crate::remote::agent;
 
 /// Traces that wait for the thread; more are lost.
 const QUEUE_TRACES_MAX: usize = 2048;
@@ -37,14 +38,7 @@ impl Exporter {
     /// Starts the thread, if there is an endpoint.
     pub(super) fn start(config: &Telemetry, metrics: &TraceMetrics) -> std::io::Result<Option<Self>> {
         let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(config.timeout))
-            .user_agent(concat!("freshet/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let agent = agent().timeout_global(Some(config.timeout)).build().into();
         let (queue, waiting) = sync_channel(QUEUE_TRACES_MAX);
         let ending = Arc::new(AtomicBool::new(false));
         let mut sender = Sender {
