@@ -35,3 +35,38 @@ pub(crate) fn host(url: &str) -> &str {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
+
+/// Why a service cannot be reached. What the error itself prints may hold the address, and that may hold a secret.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the others cannot come of a plain request, or say no more"
+)]
+pub(crate) fn unreachable(error: &ureq::Error, host: &str, timeout: Duration) -> String {
+    match error {
+        ureq::Error::Timeout(_) => format!("{host} did not answer within {timeout:.1?}"),
+        ureq::Error::Io(error) => format!("cannot reach {host}: {}", error.kind()),
+        ureq::Error::HostNotFound => format!("host {host} is not known"),
+        ureq::Error::BodyExceedsLimit(bytes) => format!("{host} answered more than {bytes} bytes"),
+        _ => format!("the request to {host} failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_an_address_are_not_told() {
+        for url in [
+            "http://user:secret@127.0.0.1:1/v1?token=secret",
+            "http://user:secret@nowhere.invalid/secret",
+            "http://user:secret@:/",
+        ] {
+            let agent: Agent = agent().timeout_global(Some(Duration::from_secs(20))).build().into();
+            let error = agent.get(url).call().expect_err("nobody answers");
+            let told = unreachable(&error, host(url), Duration::from_secs(20));
+            assert!(!told.contains("secret"), "{told}");
+            assert!(told.contains(host(url)), "{told}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_FIXTURES=1` writes the fixture of the present format anew.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,7 +14,7 @@ use crate::place::text;
 const CONFIG: &str = r#"
 [pipeline]
 name = "format"
-shards = 2
+shards = 1
 [connector]
 kind = "files"
 directory = "topics"
@@ -29,9 +30,13 @@ model = "bm25"
 [vectors.colbert]
 kind = "multi"
 model = "hashing-8"
+quantization = "residual"
 [vectors.dense]
 kind = "dense"
 model = "hashing-8"
+index = "HNSW4"
+[indexing]
+head_documents = 2100
 [plans.default]
 prefetch = [{ using = "bm25", limit = 6 }, { using = "colbert", limit = 6 }, { using = "dense", limit = 6 }]
 query = { fusion = "dbsf" }
@@ -72,29 +77,41 @@ fn answer(folder: &Path) -> Value {
     json!({"points": answer["points"], "as_of": answer["as_of"]})
 }
 
-/// A snapshot of documents that were added, changed and removed, in two runs.
+/// A snapshot of documents that were added, changed and removed, so many that something is built of each field.
 fn write(fixture: &Path) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("topics")).unwrap();
     std::fs::write(folder.path().join("freshet.toml"), CONFIG).unwrap();
+    let all = ["refund", "harbour", "invoice", "token", "tide", "berth", "pier", "cancel", "plan"];
     let mut topic = String::new();
-    for (run, words) in ["refund harbour invoice", "token refund tide"].iter().enumerate() {
-        for n in 0..12 {
-            let words: Vec<&str> = words.split(' ').cycle().skip(n).take(2 + n).collect();
-            let id = format!("d{}", n * (run + 1));
-            topic.push_str(&format!("{}\n", json!({"id": id, "text": words.join(" "), "stars": n % 5})));
-        }
-        topic.push_str(&format!("{}\n", json!({"key": format!("d{run}"), "value": null})));
+    for n in 0..2110 {
+        let words: Vec<&str> = (0..8).map(|place| all[(n * 7 + place * (1 + n % 5)) % all.len()]).collect();
+        let value = json!({"id": format!("d{n}"), "text": words.join(" "), "stars": n % 5});
+        topic.push_str(&format!("{value}\n"));
+    }
+    std::fs::write(folder.path().join("topics/queries.jsonl"), "").unwrap();
+    for run in 0..20 {
+        topic.push_str(&format!("{}\n", json!({"id": format!("d{run}"), "text": "refund", "stars": 9})));
+        topic.push_str(&format!("{}\n", json!({"key": format!("d{}", 100 + run), "value": null})));
         std::fs::write(folder.path().join("topics/documents.jsonl"), &topic).unwrap();
-        std::fs::write(folder.path().join("topics/queries.jsonl"), "").unwrap();
         let (code, _, told) = freshet(folder.path(), &["run", "--until-caught-up"]);
         assert_eq!(code, Some(0), "{told}");
+        if built(folder.path()).len() == 3 {
+            break;
+        }
     }
     let expected = answer(folder.path());
     drop(std::fs::remove_dir_all(fixture));
     copy(&folder.path().join("snapshots"), &fixture.join("snapshots"));
     std::fs::write(fixture.join("freshet.toml"), CONFIG).unwrap();
     std::fs::write(fixture.join("answer.json"), format!("{expected:#}\n")).unwrap();
+}
+
+/// What is beside the tables of a store.
+fn built(folder: &Path) -> BTreeSet<String> {
+    let files = std::fs::read_dir(folder.join("snapshots/segments/shard=0")).unwrap();
+    let kinds = files.map(|file| file.unwrap().path().extension().unwrap().to_str().unwrap().to_owned());
+    kinds.filter(|kind| kind != "parquet").collect()
 }
 
 #[test]
@@ -104,6 +121,7 @@ fn snapshots_of_every_format_are_read() {
         write(&present);
     }
     assert!(present.is_dir(), "format {FORMAT} has no fixture: run this test with UPDATE_FIXTURES=1");
+    assert_eq!(Vec::from_iter(built(&present)), ["codes", "faiss", "postings"]);
     for entry in std::fs::read_dir(fixtures()).unwrap() {
         let fixture = entry.unwrap().path();
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Segments as tables, against Arrow's writer and reader of the same rows.
+//! Segments as tables with what was built of them beside, against Arrow's writer and reader of the same rows.
 
 use std::fs::File;
 use std::time::Duration;
@@ -19,25 +19,29 @@ const DIM: usize = 384;
 const TOKENS: usize = 32;
 const TOKEN_DIM: usize = 96;
 
+/// What the ratios are to reach.
+const BAR: f64 = 0.8;
+
 /// Measures.
 pub(crate) fn run(report: &mut Report) {
     let dense = field("dense", VectorKind::Dense, DIM);
     let sparse = field("sparse", VectorKind::Sparse, 0);
     let multi = field("multi", VectorKind::Multi, TOKEN_DIM);
-    measure(report, "dense and sparse", vec![dense, sparse], report.scaled(20_000));
-    measure(report, "multi", vec![multi], report.scaled(4_000));
+    let coded = FieldSpec { coding: TokenCoding::Residual, ..multi.clone() };
+    measure(report, "dense and BM25", vec![dense, sparse], report.scaled(20_000));
+    measure(report, "token vectors", vec![multi], report.scaled(4_000));
+    measure(report, "token vectors, residual", vec![coded], report.scaled(4_000));
 }
 
 fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
     let (scoring, metric) = (Scoring::Bm25 { k1: 1.2, b: 0.75 }, Metric::Dot);
-    // Flat: a graph's build would hide what reading costs.
     FieldSpec {
         name: name.into(),
         kind,
         size,
         scoring,
         metric,
-        factory: "Flat".into(),
+        factory: "HNSW32".into(),
         coding: TokenCoding::Int8,
     }
 }
@@ -85,6 +89,8 @@ fn measure(report: &mut Report, what: &str, fields: Vec<FieldSpec>, count: usize
     let (segment, bytes) = segment(&spec, count);
     let path = std::env::temp_dir().join(format!("freshet-bench-{}.parquet", std::process::id()));
     let file = File::create(&path).expect("a file");
+    let built = table::built(&segment, 0).expect("what was built");
+    let beside: usize = built.iter().map(|built| built.bytes.len()).sum();
     let written = table::write(&segment, &spec, &[], file).expect("a table");
     let stored = || File::open(&path).expect("the table");
     let reader =
@@ -94,6 +100,7 @@ fn measure(report: &mut Report, what: &str, fields: Vec<FieldSpec>, count: usize
     let ours = || {
         let mut to = Vec::with_capacity(bytes);
         table::write(&segment, &spec, &[], &mut to).expect("a table");
+        drop(std::hint::black_box(table::built(&segment, 0).expect("what was built")));
     };
     let level = ZstdLevel::try_new(1).expect("a level");
     let plain = || {
@@ -106,9 +113,10 @@ fn measure(report: &mut Report, what: &str, fields: Vec<FieldSpec>, count: usize
     };
     let per_second = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64();
     let note = format!(
-        "{count} documents, {:.0} MB of values, table of {:.0} MB",
+        "{count} documents, {:.1} MB of values, table of {:.1} MB, {:.1} MB beside it",
         bytes as f64 / 1e6,
-        written.bytes as f64 / 1e6
+        written.bytes as f64 / 1e6,
+        beside as f64 / 1e6
     );
     let row = |doing: &str, (ours, other): (Duration, Duration), name| Row {
         group: "snapshot",
@@ -116,11 +124,30 @@ fn measure(report: &mut Report, what: &str, fields: Vec<FieldSpec>, count: usize
         value: per_second(ours),
         unit: "MB/s",
         reference: Some((per_second(other), name)),
-        bar: None,
+        bar: Some(BAR),
         note: note.clone(),
     };
     report.add(row("write", against(3, ours, plain), "ArrowWriter, zstd 1, of ready batches"));
-    let ours = || drop(table::read(stored(), &spec, Vec::new()).expect("a segment"));
+    if std::env::var_os("COLUMNS").is_some() {
+        use parquet::arrow::ProjectionMask;
+        let b = ParquetRecordBatchReaderBuilder::try_new(stored()).expect("a table");
+        let leaves: Vec<String> = b.parquet_schema().columns().iter().map(|c| c.path().string()).collect();
+        for (n, leaf) in leaves.iter().enumerate() {
+            let go = || {
+                let b = ParquetRecordBatchReaderBuilder::try_new(stored()).expect("a table");
+                let mask = ProjectionMask::leaves(b.parquet_schema(), [n]);
+                b.with_projection(mask)
+                    .build()
+                    .expect("r")
+                    .for_each(|b| drop(std::hint::black_box(b.expect("rows"))));
+            };
+            let (a, _) = against(3, go, || ());
+            eprintln!("{leaf}: {:.1} ms", a.as_secs_f64() * 1e3);
+        }
+        let all = || reader().for_each(|batch| drop(std::hint::black_box(batch.expect("rows"))));
+        eprintln!("all: {:.1} ms", against(3, all, || ()).0.as_secs_f64() * 1e3);
+    }
+    let ours = || drop(table::read(stored(), &spec, built.clone()).expect("a segment"));
     let plain = || reader().for_each(|batch| drop(std::hint::black_box(batch.expect("rows"))));
     report.add(row("read to a sealed segment", against(3, ours, plain), "Parquet to batches"));
     std::fs::remove_file(&path).expect("the table");

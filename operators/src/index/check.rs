@@ -2,7 +2,7 @@
 
 use freshet_schemas::{SparseVector, VectorKind};
 
-use super::{FieldSpec, Probe, RowVector, Scoring, TokenMatrix};
+use super::{FieldSpec, Probe, RowVector, Scoring};
 
 /// Says what of a row's vector does not fit a field, with both sizes.
 ///
@@ -11,7 +11,10 @@ use super::{FieldSpec, Probe, RowVector, Scoring, TokenMatrix};
 pub fn fits(spec: &FieldSpec, vector: &RowVector) -> Result<(), String> {
     match (spec.kind, vector) {
         (VectorKind::Dense, RowVector::Dense(vector)) => dense(spec, vector),
-        (VectorKind::Multi, RowVector::Multi(matrix)) => multi(spec, matrix),
+        (VectorKind::Multi, RowVector::Multi(matrix)) if matrix.dim != spec.size => {
+            Err(format!("has {} dimensions, index has {}", matrix.dim, spec.size))
+        }
+        (VectorKind::Multi, RowVector::Multi(matrix)) => multi(spec, &matrix.codes, &matrix.scales),
         (VectorKind::Sparse, RowVector::Sparse(vector)) => fits_sparse(spec, vector),
         (VectorKind::Dense | VectorKind::Sparse | VectorKind::Multi, _) => Err(unlike(spec)),
     }
@@ -22,17 +25,33 @@ pub fn fits(spec: &FieldSpec, vector: &RowVector) -> Result<(), String> {
 /// # Errors
 /// What does not fit.
 pub fn fits_sparse(spec: &FieldSpec, vector: &SparseVector) -> Result<(), String> {
+    sparse(spec, &vector.indices, &vector.values)
+}
+
+/// Says what of the terms and weights of a sparse vector does not fit a field.
+///
+/// # Errors
+/// What does not fit.
+pub fn sparse(spec: &FieldSpec, indices: &[u64], values: &[f32]) -> Result<(), String> {
     if spec.kind != VectorKind::Sparse {
         return Err(unlike(spec));
     }
-    if vector.indices.len() != vector.values.len() {
-        return Err(format!("has {} indices and {} values", vector.indices.len(), vector.values.len()));
+    if indices.len() != values.len() {
+        return Err(format!("has {} indices and {} values", indices.len(), values.len()));
     }
-    if !vector.indices.is_sorted_by(|a, b| a < b) {
+    if !indices.is_sorted_by(|a, b| a < b) {
         return Err("has indices that do not ascend".into());
     }
+    weights(spec, values)
+}
+
+/// Says what of the weights of a sparse vector does not fit a field.
+///
+/// # Errors
+/// What does not fit.
+pub fn weights(spec: &FieldSpec, values: &[f32]) -> Result<(), String> {
     let counts = matches!(spec.scoring, Scoring::Bm25 { .. });
-    match vector.values.iter().all(|value| value.is_finite() && (!counts || *value >= 0.0)) {
+    match values.iter().all(|value| value.is_finite() && (!counts || *value >= 0.0)) {
         true => Ok(()),
         false if counts => Err("has a count that is negative or not finite".into()),
         false => Err("has a value that is not finite".into()),
@@ -76,27 +95,37 @@ fn unlike(spec: &FieldSpec) -> String {
     .into()
 }
 
-fn dense(spec: &FieldSpec, vector: &[f32]) -> Result<(), String> {
+/// Says what of a dense vector does not fit a field, with both sizes.
+///
+/// # Errors
+/// What does not fit.
+pub fn dense(spec: &FieldSpec, vector: &[f32]) -> Result<(), String> {
     if vector.len() != spec.size {
         return Err(format!("has {} dimensions, index has {}", vector.len(), spec.size));
     }
-    match vector.iter().all(|value| value.is_finite()) {
+    match are_finite(vector) {
         true => Ok(()),
         false => Err("has a value that is not finite".into()),
     }
 }
 
-fn multi(spec: &FieldSpec, matrix: &TokenMatrix) -> Result<(), String> {
-    if matrix.dim != spec.size {
-        return Err(format!("has {} dimensions, index has {}", matrix.dim, spec.size));
-    }
-    if matrix.codes.len() != matrix.scales.len() * spec.size {
-        let (values, tokens) = (matrix.codes.len(), matrix.scales.len());
+/// Whether all values are finite; many are looked at at once.
+pub fn are_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7F80_0000;
+    let greatest = values.iter().fold(0, |most: u32, value| most.max(value.to_bits() & EXPONENT));
+    greatest < EXPONENT
+}
+
+/// Says what of the codes and scales of some tokens does not fit a field.
+///
+/// # Errors
+/// What does not fit.
+pub fn multi(spec: &FieldSpec, codes: &[i8], scales: &[f32]) -> Result<(), String> {
+    if codes.len() != scales.len() * spec.size {
+        let (values, tokens) = (codes.len(), scales.len());
         return Err(format!("has {values} values for {tokens} tokens of {} dimensions", spec.size));
     }
-    match matrix.scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0)
-        && !matrix.codes.contains(&i8::MIN)
-    {
+    match scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0) && !codes.contains(&i8::MIN) {
         true => Ok(()),
         false => Err("has a scale that is negative or not finite, or a code of −128".into()),
     }

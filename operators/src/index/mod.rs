@@ -12,6 +12,7 @@
 //! `exact` is the brute-force twin of it all, and the oracle in tests.
 
 pub mod bits;
+mod bytes;
 pub mod check;
 pub mod dense;
 pub mod exact;

@@ -20,7 +20,7 @@ use ureq::http::StatusCode;
 
 use super::cache::{Cache, Found};
 use crate::metrics::RunMetrics;
-use crate::remote::{agent, backoff, host};
+use crate::remote::{agent, backoff, host, unreachable};
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -268,8 +268,9 @@ impl Client {
             let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?;
             Ok((response.status(), body))
         });
-        let (status, body) = answered.map_err(|error| Trouble::Passing(self.unreachable(&error)))?;
         let host = &self.host;
+        let (status, body) =
+            answered.map_err(|error| Trouble::Passing(unreachable(&error, host, self.registry.timeout)))?;
         match status {
             StatusCode::OK => serde_json::from_slice(&body).map_err(|error| {
                 let what = format!("{host} answered with what no registry says: {error}");
@@ -285,22 +286,6 @@ impl Client {
             _ => Err(Trouble::Passing(format!(
                 "{host} answered {status}; check documents.schema_registry.url if that lasts"
             ))),
-        }
-    }
-
-    #[allow(
-        clippy::wildcard_enum_match_arm,
-        reason = "the others cannot come of a request like this, or say no more"
-    )]
-    fn unreachable(&self, error: &ureq::Error) -> String {
-        let (host, timeout) = (&self.host, self.registry.timeout);
-        // What the error itself prints may hold the address, and that may hold a secret.
-        match error {
-            ureq::Error::Timeout(_) => format!("{host} did not answer within {timeout:.1?}"),
-            ureq::Error::Io(error) => format!("cannot reach {host}: {}", error.kind()),
-            ureq::Error::HostNotFound => format!("host {host} is not known"),
-            ureq::Error::BodyExceedsLimit(_) => format!("{host} answered more than {ANSWER_BYTES_MAX} bytes"),
-            _ => format!("the request to {host} failed"),
         }
     }
 }

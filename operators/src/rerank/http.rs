@@ -17,7 +17,7 @@ use super::llm::Llm;
 use super::metrics::RerankMetrics;
 use super::remote::Remote;
 use super::{RerankJob, Reranker};
-use crate::remote::{agent, backoff, host};
+use crate::remote::{agent, backoff, host, unreachable};
 
 /// Jobs that wait, per connection.
 pub(super) const QUEUE_PER_CONNECTION: usize = 16;
@@ -240,27 +240,17 @@ impl Shared {
         Ok((response.status(), response.headers().clone(), answer))
     }
 
-    #[allow(
-        clippy::wildcard_enum_match_arm,
-        reason = "the others cannot come of a request like this, or say no more"
-    )]
     fn unreachable(&self, error: &ureq::Error, timeout: Duration) -> Failure {
-        let host = &self.host;
-        // What the error itself prints may hold the address, and that may hold a secret.
-        let (class, reason) = match error {
-            ureq::Error::Timeout(_) => ("timeout", format!("{host} did not answer within {timeout:.1?}")),
-            ureq::Error::Io(error) => ("unreachable", format!("cannot reach {host}: {}", error.kind())),
-            ureq::Error::HostNotFound => ("unreachable", format!("host {host} is not known")),
-            ureq::Error::BodyExceedsLimit(_) => {
-                return Failure {
-                    class: "invalid_answer",
-                    reason: format!("{host} answered more than {ANSWER_BYTES_MAX} bytes"),
-                    retry: None,
-                };
-            }
-            _ => ("unreachable", format!("the request to {host} failed")),
+        let (class, retry) = match error {
+            ureq::Error::Timeout(_) => ("timeout", Some(None)),
+            ureq::Error::BodyExceedsLimit(_) => ("invalid_answer", None),
+            #[allow(
+                clippy::wildcard_enum_match_arm,
+                reason = "what kept it from an answer is told by the reason"
+            )]
+            _ => ("unreachable", Some(None)),
         };
-        Failure { class, reason, retry: Some(None) }
+        Failure { class, reason: unreachable(error, &self.host, timeout), retry }
     }
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap) -> Failure {

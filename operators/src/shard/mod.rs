@@ -8,13 +8,15 @@
 //! ```
 //! A request at time t is answered at once: the indexes had passed t before the query was given that time.
 
+mod living;
 mod restored;
 mod shards;
 #[cfg(test)]
 mod tests;
 
+pub use living::Living;
 pub use restored::{Restored, restored};
-pub use shards::{Living, Shards};
+pub use shards::Shards;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

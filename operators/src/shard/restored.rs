@@ -9,7 +9,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 
-use super::shards::Living;
+use super::living::Living;
 use crate::control::Control;
 use crate::index::Time;
 use crate::message::Statistic;

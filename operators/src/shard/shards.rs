@@ -1,17 +1,15 @@
 //! Several shards, by number.
 
-use std::collections::{BTreeMap, VecDeque};
-
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freshet_schemas::{SparseVector, VectorKind};
+use freshet_schemas::VectorKind;
 
-use crate::index::bits::Bits;
-use crate::index::segment::{Segment, SegmentSpec, Version};
+use super::living::{Counted, Living, count};
+use crate::index::segment::SegmentSpec;
 use crate::index::shard::{Builder, Examples, HeadLimit, PartCut, RestoredPart, Shard, ShardCounters};
-use crate::index::{FieldPut, IndexError, RowVector, Scoring, ShardChange, Time};
+use crate::index::{FieldPut, IndexError, Scoring, ShardChange, Time};
 use crate::message::{ShardReply, ShardRequest, Statistic, Task, TaskReply};
-use crate::upsert::DocumentState;
 
 /// The shards of one worker. A shard comes to be with its first change; until then it answers like an empty one.
 pub struct Shards {
@@ -92,7 +90,7 @@ impl Shards {
     /// The documents that live now, whatever becomes of the shards afterwards.
     pub fn living(&self) -> Living {
         let parts = self.shards.values().flat_map(Shard::all_living);
-        Living { counted: self.counted.clone(), parts: parts.collect(), next: 0 }
+        Living::new(self.counted.clone(), parts)
     }
 
     /// Does what a request asks, at a time.
@@ -180,84 +178,4 @@ impl Shards {
     pub fn documents(&self, time: Time) -> usize {
         self.shards.values().map(|shard| shard.len_at(time)).sum()
     }
-}
-
-/// The documents that lived at one time, to be gone through once.
-pub struct Living {
-    /// Fields whose statistics are kept.
-    counted: Vec<Counted>,
-    parts: VecDeque<(Arc<Segment>, Bits)>,
-    /// The next version of the first part.
-    next: Version,
-}
-
-/// What the upsert remembers of some documents, and what these have in the statistics.
-pub(super) type Known = (Vec<(String, DocumentState)>, Vec<(Statistic, isize)>);
-
-impl Living {
-    /// What is known of the next documents, `count` at most; `None` when there are no more.
-    pub(super) fn next(&mut self, count: usize) -> Option<Result<Known, IndexError>> {
-        let (mut states, mut statistics) = (Vec::with_capacity(count), Vec::new());
-        while let Some((segment, live)) = self.parts.front() {
-            let versions = segment.versions();
-            while (self.next as usize) < versions.len() && states.len() < count {
-                let version = self.next;
-                self.next += 1;
-                if !live.contains(version) {
-                    continue;
-                }
-                let id = versions.id(version).to_owned();
-                let (digest, payload) = (versions.digest(version), versions.payload(version));
-                match DocumentState::restore(digest, payload, versions.chunks(version)) {
-                    Ok(state) => states.push((id, state)),
-                    Err(error) => return Some(Err(IndexError::Unknown { id, what: error.to_string() })),
-                }
-                for &counted in &self.counted {
-                    for vector in segment.vectors(version, usize::from(counted.field)) {
-                        if let RowVector::Sparse(vector) = vector {
-                            self::count(&mut statistics, counted, &vector, 1);
-                        }
-                    }
-                }
-            }
-            if states.len() == count {
-                break;
-            }
-            self.parts.pop_front();
-            self.next = 0;
-        }
-        sum_up(&mut statistics);
-        (!states.is_empty()).then_some(Ok((states, statistics)))
-    }
-}
-
-/// One entry per statistic.
-fn sum_up(statistics: &mut Vec<(Statistic, isize)>) {
-    statistics.sort_unstable();
-    statistics.dedup_by(|(other, more), (statistic, sum)| {
-        let same = other == statistic;
-        if same {
-            *sum += *more;
-        }
-        same
-    });
-}
-
-/// A field whose statistics are kept.
-#[derive(Clone, Copy)]
-struct Counted {
-    field: u16,
-    /// Its weights are term counts, whose sum is a length.
-    lengths: bool,
-}
-
-/// Adds a document vector to the statistics, or takes it away. Lengths are term counts: whole numbers.
-#[allow(clippy::cast_possible_truncation, reason = "a sum of term counts, far below 2^63")]
-fn count(statistics: &mut Vec<(Statistic, isize)>, of: Counted, vector: &SparseVector, sign: isize) {
-    let Counted { field, lengths } = of;
-    statistics.push((Statistic::Documents(field), sign));
-    if lengths {
-        statistics.push((Statistic::Length(field), sign * vector.sum().round() as isize));
-    }
-    statistics.extend(vector.indices.iter().map(|&term| (Statistic::Term(field, term), sign)));
 }

@@ -1,10 +1,11 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freshet_schemas::{Params, SparseVector, VectorKind};
 
 use super::Shards;
 use crate::index::segment::SegmentSpec;
-use crate::index::shard::{BuildPool, HeadLimit};
+use crate::index::shard::{Builder, HeadLimit, Job};
 use crate::index::{
     DocumentPut, FieldPut, FieldSpec, IndexError, Metric, Probe, Scoring, ShardChange, Time, TokenCoding,
 };
@@ -13,7 +14,21 @@ use crate::message::{ShardRequest, Statistic, Task, TaskReply, Ticket};
 const HARBOUR: u64 = 3;
 const BERTH: u64 = 5;
 
+/// Builds at once.
+struct Here;
+
+impl Builder for Here {
+    fn submit(&self, job: Job) {
+        job();
+    }
+}
+
 fn shards() -> Shards {
+    shards_of(100)
+}
+
+/// Shards whose heads hold so many versions.
+fn shards_of(versions: usize) -> Shards {
     let field = FieldSpec {
         name: "bm25".to_owned(),
         kind: VectorKind::Sparse,
@@ -24,8 +39,7 @@ fn shards() -> Shards {
         coding: TokenCoding::Int8,
     };
     let spec = SegmentSpec { fields: vec![field], payload: vec![] };
-    let limit = HeadLimit { versions: 100, bytes: 1 << 20 };
-    Shards::new(Arc::new(spec), limit, Arc::new(BuildPool::new(1).expect("a thread")))
+    Shards::new(Arc::new(spec), HeadLimit { versions, bytes: 1 << 20 }, Arc::new(Here))
 }
 
 fn put(id: &str, terms: &[(u64, f32)]) -> ShardChange {
@@ -34,7 +48,7 @@ fn put(id: &str, terms: &[(u64, f32)]) -> ShardChange {
         id: id.to_owned(),
         origin: (0, 0),
         payload: "{}".to_owned(),
-        digest: vec![],
+        digest: vec![0; 32],
         chunks: vec![],
         fields: vec![FieldPut::Sparse(SparseVector { indices, values })],
     }))
@@ -72,6 +86,40 @@ fn statistics_are_what_changes_do_to_them() {
     assert_eq!(sums(changed), [(length, -2), (term(HARBOUR), -1)]);
     let gone = shards.apply(1, 3, vec![ShardChange::Remove { id: "a".to_owned() }]).expect("it is there");
     assert_eq!(sums(gone), [(documents, -1), (length, -1), (term(BERTH), -1)]);
+}
+
+/// What a start computes from the shards is what the changes of all their documents have come to: of heads, of sealed segments,
+/// and of those of which some documents are gone.
+#[test]
+fn statistics_of_what_lives_are_those_of_all_changes() {
+    let mut shards = shards_of(40);
+    let mut there = BTreeSet::new();
+    let (mut all, mut sealed) = (Vec::new(), 0);
+    for time in 1..400u64 {
+        let id = format!("d{}", time * 37 % 150);
+        let gone = time % 7 == 0 && there.remove(&id);
+        let change = match gone {
+            true => ShardChange::Remove { id },
+            false => put(&id, &[(time % 11, 1.0 + (time % 3) as f32), (20 + time % 50, 1.0)]),
+        };
+        if let ShardChange::Put(put) = &change {
+            there.insert(put.id.clone());
+        }
+        all.extend(shards.apply(1, time, vec![change]).expect("it fits"));
+        shards.compact(time).expect("segments");
+        if time % 20 == 0 {
+            let mut living = shards.living();
+            let mut counted = Vec::new();
+            while let Some(known) = living.next(7) {
+                let (states, statistics) = known.expect("states");
+                assert!(!states.is_empty() && states.len() <= 7);
+                counted.extend(statistics);
+            }
+            assert_eq!(sums(counted), sums(all.clone()), "at {time}");
+            sealed = shards.counters().sealed.max(sealed);
+        }
+    }
+    assert!(sealed > 0, "nothing was sealed");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::SnapshotError;
 use super::manifest::{FORMAT, FileEntry, Identity, Manifest, SNAPSHOTS, SegmentEntry};
 use super::store::{Store, checksum};
 use crate::index::Time;
-use crate::index::segment::{Segment, SegmentSpec, Version, table};
+use crate::index::segment::{BuiltField, Segment, SegmentSpec, Version, table};
 use crate::index::shard::RestoredPart;
 
 /// A snapshot in memory.
@@ -208,12 +208,12 @@ fn parts(store: &Store, entries: &[SegmentEntry], spec: &SegmentSpec) -> Result<
 /// Reads a segment.
 fn part(store: &Store, entry: &SegmentEntry, spec: &SegmentSpec) -> Result<Segment, SnapshotError> {
     let path = &entry.table.path;
-    let mut indexes = Vec::with_capacity(entry.indexes.len());
+    let mut built = Vec::with_capacity(entry.indexes.len());
     for index in &entry.indexes {
-        indexes.push((index.field, read(store, &index.file)?));
+        built.push(BuiltField { field: index.field, bytes: read(store, &index.file)? });
     }
     let mut parts = Parts::of(store, &entry.table)?;
-    let table = table::read(&mut parts, spec, indexes);
+    let table = table::read(&mut parts, spec, built);
     let segment = match (parts.failure.take(), table) {
         (Some(error), _) => return Err(error),
         (None, Err(source)) => return Err(SnapshotError::Table { path: path.clone(), source }),

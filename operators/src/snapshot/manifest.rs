@@ -10,8 +10,10 @@ use super::store::checksum;
 use crate::index::Time;
 
 /// Version of the format that is written.
-pub const FORMAT: u32 = 3;
-/// The oldest one that is read: it has no checksum of its own.
+///
+/// 4: files of sparse fields (`.postings`), and graphs without the vectors that are in the table. 3: a checksum of its own.
+pub const FORMAT: u32 = 4;
+/// The oldest one that is read.
 pub(super) const FORMAT_OLDEST: u32 = 2;
 
 /// What a snapshot and a configuration must agree on: key of the configuration → value, models by their digests.
@@ -253,6 +255,6 @@ mod tests {
         assert!(wrong(&some()).contains("has no checksum"));
         let with = Manifest { checksum: Some("00".into()), ..older };
         assert!(wrong(&with).contains("format 2 has none"));
-        assert!(wrong(&Manifest { format: FORMAT + 1, ..some() }).contains("reads formats 2 to 3"));
+        assert!(wrong(&Manifest { format: FORMAT + 1, ..some() }).contains("reads formats 2 to 4"));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array};
 use arrow::error::ArrowError;
-use freshet_schemas::{Offset, Partition};
+use freshet_schemas::{Offset, Partition, VectorKind};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -20,9 +20,12 @@ use super::store::{Put, Store};
 use super::{Claim, SnapshotError, answers, load};
 use crate::crash;
 use crate::index::Time;
-use crate::index::segment::SegmentSpec;
 use crate::index::segment::table::{self, TableError};
+use crate::index::segment::{BuiltField, SegmentSpec};
 use crate::index::shard::PartCut;
+
+/// Rows of a field below which what was built of them has no file: it is built as soon as one is fetched.
+const BUILT_ROWS_MIN: usize = 2048;
 
 /// All shards at one tick.
 pub struct Cut {
@@ -167,8 +170,13 @@ impl Writer {
         })?;
         crash::point("snapshot.segment.written");
         let mut indexes = Vec::new();
-        for (field, bytes) in table::indexes(&part.segment).map_err(failed)? {
-            let path = format!("{stem}.{field}.faiss");
+        for BuiltField { field, bytes } in table::built(&part.segment, BUILT_ROWS_MIN).map_err(failed)? {
+            let name = match self.spec.fields[field].kind {
+                VectorKind::Dense => "faiss",
+                VectorKind::Sparse => "postings",
+                VectorKind::Multi => "codes",
+            };
+            let path = format!("{stem}.{field}.{name}");
             indexes.push(IndexEntry { field, file: entry(path.clone(), self.store.put(&path, bytes)?) });
         }
         let versions = part.segment.versions().len();

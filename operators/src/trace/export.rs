@@ -11,7 +11,7 @@ use ureq::Agent;
 
 use super::metrics::{Lost, TraceMetrics};
 use super::{Span, otlp};
-use crate::remote::agent;
+use crate::remote::{agent, host, unreachable};
 
 /// Traces that wait for the thread; more are lost.
 const QUEUE_TRACES_MAX: usize = 2048;
@@ -38,12 +38,14 @@ impl Exporter {
     /// Starts the thread, if there is an endpoint.
     pub(super) fn start(config: &Telemetry, metrics: &TraceMetrics) -> std::io::Result<Option<Self>> {
         let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
-        let agent = agent().timeout_global(Some(config.timeout)).build().into();
+        let timeout = config.timeout;
+        let agent = agent().timeout_global(Some(timeout)).build().into();
         let (queue, waiting) = sync_channel(QUEUE_TRACES_MAX);
         let ending = Arc::new(AtomicBool::new(false));
         let mut sender = Sender {
             agent,
             url: format!("{}{PATH}", endpoint.trim_end_matches('/')),
+            timeout,
             service_name: config.service_name.clone(),
             metrics: metrics.clone(),
             ending: Arc::clone(&ending),
@@ -81,7 +83,9 @@ impl Drop for Exporter {
 /// What the thread has.
 struct Sender {
     agent: Agent,
+    /// May hold a secret: of it the host alone is told.
     url: String,
+    timeout: Duration,
     service_name: String,
     metrics: TraceMetrics,
     ending: Arc<AtomicBool>,
@@ -121,7 +125,7 @@ impl Sender {
                 // Once for every outage.
                 if !std::mem::replace(&mut self.away, true) {
                     tracing::warn!(
-                        url = self.url,
+                        collector = host(&self.url),
                         reason,
                         "traces are not exported and lost until they are again; is a collector at telemetry.otlp_endpoint?"
                     );
@@ -135,7 +139,8 @@ impl Sender {
     fn post(&self, spans: &[Span]) -> Result<usize, String> {
         let body = otlp::request(&self.service_name, spans).to_string();
         let request = self.agent.post(&self.url).header("content-type", "application/json");
-        let mut answer = request.send(body).map_err(|error| error.to_string())?;
+        let answer = request.send(body);
+        let mut answer = answer.map_err(|error| unreachable(&error, host(&self.url), self.timeout))?;
         if !answer.status().is_success() {
             return Err(format!("the collector answers {}", answer.status()));
         }

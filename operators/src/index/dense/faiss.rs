@@ -66,6 +66,14 @@ unsafe extern "C" {
         which: *const u32,
         to: *mut f32,
     );
+    fn freshet_rows_reserve(rows: *mut c_void, n: usize, error: *mut c_char, room: usize) -> c_int;
+    fn freshet_rows_attach(
+        rows: *mut c_void,
+        data: *const u8,
+        len: usize,
+        error: *mut c_char,
+        room: usize,
+    ) -> c_int;
     fn freshet_rows_write(
         rows: *const c_void,
         out: *mut *mut c_void,
@@ -167,6 +175,23 @@ impl Vectors {
         })
     }
 
+    /// Makes room for so many more rows, about.
+    pub(super) fn reserve(&mut self, rows: usize) -> Result<(), IndexError> {
+        // SAFETY: `self` is borrowed mutably.
+        guarded(|error, room| unsafe { freshet_rows_reserve(self.raw.as_ptr(), rows, error, room) })
+    }
+
+    /// All rows: row-major `[rows, dim]`.
+    pub(super) fn all(&self) -> &[f32] {
+        // SAFETY: there are len · dim values, unchanged while `self` is borrowed; none at all lie nowhere.
+        match self.len() {
+            0 => &[],
+            rows => unsafe {
+                std::slice::from_raw_parts(freshet_rows_data(self.raw.as_ptr()), rows * self.dim)
+            },
+        }
+    }
+
     /// Makes the approximate index of all rows, a graph with `ef` candidates per row.
     pub(super) fn build(&mut self, ef: usize) -> Result<(), IndexError> {
         let ef = c_int::try_from(ef).unwrap_or(c_int::MAX);
@@ -250,7 +275,7 @@ impl Vectors {
         scores
     }
 
-    /// All of it as bytes.
+    /// The approximate index as bytes; of a graph that shares its vectors with the rows the links alone.
     pub(super) fn write(&self) -> Result<Vec<u8>, IndexError> {
         let (mut bytes, mut data, mut len) = (null_mut(), null(), 0);
         // SAFETY: the three are written if the call succeeds.
@@ -265,7 +290,15 @@ impl Vectors {
         }
     }
 
-    /// What `write` gave, for the same field.
+    /// Gives rows without an approximate index what `write` gave of the same rows.
+    pub(super) fn attach(&mut self, bytes: &[u8]) -> Result<(), IndexError> {
+        // SAFETY: `self` is borrowed mutably; no more than `bytes` is read.
+        guarded(|error, room| unsafe {
+            freshet_rows_attach(self.raw.as_ptr(), bytes.as_ptr(), bytes.len(), error, room)
+        })
+    }
+
+    /// Rows with their index, as earlier versions wrote them, for the same field.
     pub(super) fn read(dim: usize, metric: Metric, bytes: &[u8]) -> Result<Self, IndexError> {
         let mut raw = null_mut();
         // SAFETY: `raw` is written if the call succeeds; no more than `bytes` is read.

@@ -154,59 +154,69 @@ impl DenseRows {
         })
     }
 
-    /// All rows and their index as bytes, for `read`.
+    /// The approximate index as bytes, for `seal_with`; `None` without one.
     ///
     /// # Errors
     /// FAISS failing.
-    pub fn write(&self) -> Result<Vec<u8>, IndexError> {
-        let near = self.near.as_ref().map(Factory::text).unwrap_or_default();
-        let mut bytes = vec![0; 8];
-        bytes.push(self.sealed.into());
+    pub fn write(&self) -> Result<Option<Vec<u8>>, IndexError> {
+        let Some(near) = self.near.as_ref().map(Factory::text) else { return Ok(None) };
+        let mut bytes = vec![0; size_of::<u64>()];
+        bytes.push(Written::NEAR);
         bytes.extend((near.len() as u32).to_le_bytes());
         bytes.extend(near.as_bytes());
         bytes.extend(self.vectors.write()?);
-        let sum = xxh3_64(&bytes[8..]);
-        bytes[..8].copy_from_slice(&sum.to_le_bytes());
-        Ok(bytes)
+        let sum = xxh3_64(&bytes[size_of::<u64>()..]);
+        bytes[..size_of::<u64>()].copy_from_slice(&sum.to_le_bytes());
+        Ok(Some(bytes))
     }
 
-    /// What `write` gave, for the same field.
+    /// Makes room for so many more rows, about.
     ///
     /// # Errors
-    /// Bytes that are torn or of another field.
-    pub fn read(spec: &FieldSpec, bytes: &[u8]) -> Result<Self, IndexError> {
-        let torn = || IndexError::Faiss(format!("the rows of vector field \"{}\" are torn", spec.name));
-        let (sum, rest) = bytes.split_first_chunk::<8>().ok_or_else(torn)?;
-        if xxh3_64(rest) != u64::from_le_bytes(*sum) {
-            return Err(torn());
-        }
-        let (&sealed, rest) = rest.split_first().ok_or_else(torn)?;
-        let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(torn)?;
-        let (near, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(torn)?;
-        let near = std::str::from_utf8(near).map_err(|_| torn())?;
-        let near = Some(near).filter(|near| !near.is_empty()).map(Factory::parse).transpose();
-        let near = near.map_err(|_| torn())?;
-        let vectors = Vectors::read(spec.size, spec.metric, rest)?;
-        Ok(Self { spec: spec.clone(), vectors, near, sealed: sealed != 0 })
+    /// No memory.
+    pub fn reserve(&mut self, rows: usize) -> Result<(), IndexError> {
+        self.vectors.reserve(rows)
     }
-}
 
-impl DenseRows {
-    /// What `write` gave of sealed rows, if it is the index that sealing as many rows makes now.
+    /// Adds rows, which have been checked, to a head: row-major `[rows, size]`.
     ///
     /// # Errors
-    /// Bytes that are torn, of another field or of another index.
-    pub fn restore(spec: &FieldSpec, bytes: &[u8]) -> Result<Self, IndexError> {
-        let factory = Self::factory(spec)?;
-        let rows = Self::read(spec, bytes)?;
-        let name = |near: &Option<Factory>| near.as_ref().map_or_else(|| "Flat".to_owned(), Factory::text);
-        let wanted = factory.of_rows(rows.len());
-        if rows.sealed && rows.near == wanted {
-            return Ok(rows);
+    /// FAISS failing, or too many rows.
+    pub fn extend(&mut self, vectors: &[f32]) -> Result<(), IndexError> {
+        if self.len() + vectors.len() / self.spec.size > ROWS_MAX || self.sealed {
+            return Err(IndexError::Faiss("the index is full".into()));
         }
-        let found = if rows.sealed { name(&rows.near) } else { "not sealed".to_owned() };
-        let what = format!("has the index \"{}\", its bytes are \"{found}\"", name(&wanted));
-        Err(IndexError::Field { field: spec.name.clone(), what })
+        self.vectors.add(vectors)
+    }
+
+    /// All rows of a head, sealed, with the approximate index that was written of them.
+    ///
+    /// # Errors
+    /// Bytes that are torn, of other rows, or of another index than sealing so many rows makes now.
+    pub fn seal_with(mut self, bytes: &[u8]) -> Result<Self, IndexError> {
+        let (rows, field) = (self.len(), self.spec.name.clone());
+        let refused = |what| IndexError::Field { field: field.clone(), what };
+        let torn = || refused("has an index that is torn".to_owned());
+        let of_others = || refused(format!("has {rows} rows, which are not those of the index"));
+        let Written { kind, near, rest } = Written::of(bytes).ok_or_else(torn)?;
+        let wanted = Self::factory(&self.spec)?.of_rows(rows);
+        let wanted = wanted.as_ref().map_or_else(|| "Flat".to_owned(), Factory::text);
+        let near = Factory::parse(near).ok().filter(|near| near.text() == wanted).ok_or_else(|| {
+            refused(format!("has the index \"{wanted}\" with {rows} rows, written is \"{near}\""))
+        })?;
+        match kind {
+            Written::NEAR => self.vectors.attach(rest).map_err(|_| of_others())?,
+            Written::WHOLE => {
+                let vectors = Vectors::read(self.spec.size, self.spec.metric, rest)?;
+                let bits = |of: &Vectors| of.all().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                if bits(&vectors) != bits(&self.vectors) {
+                    return Err(of_others());
+                }
+                self.vectors = vectors;
+            }
+            _ => return Err(torn()),
+        }
+        Ok(Self { near: Some(near), sealed: true, ..self })
     }
 
     /// All rows of a head, sealed. Rows that are only scanned stay where they are.
@@ -222,14 +232,35 @@ impl DenseRows {
         Self::seal(&self.spec, &[&self], &picks)
     }
 
-    /// Whether there is an approximate index, which takes long to build.
-    pub fn has_near(&self) -> bool {
-        self.near.is_some()
-    }
-
     /// A row as it lies there: `[size]`.
     pub fn row(&self, row: Row) -> &[f32] {
         self.vectors.row(row)
+    }
+}
+
+/// An approximate index as bytes: their sum, a byte that says which kind they are, the factory string behind its length.
+struct Written<'a> {
+    kind: u8,
+    near: &'a str,
+    /// As FAISS writes it.
+    rest: &'a [u8],
+}
+
+impl<'a> Written<'a> {
+    /// Rows and index: up to format 3 of snapshots.
+    const WHOLE: u8 = 1;
+    /// The index alone.
+    const NEAR: u8 = 2;
+
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (sum, rest) = bytes.split_first_chunk()?;
+        if xxh3_64(rest) != u64::from_le_bytes(*sum) {
+            return None;
+        }
+        let (&kind, rest) = rest.split_first()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let (near, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        Some(Self { kind, near: std::str::from_utf8(near).ok()?, rest })
     }
 }
 

@@ -117,7 +117,9 @@ void walk(const faiss::IndexHNSW& graph, const float* probe, int64_t k, const fa
     result.end();
 }
 
-constexpr uint8_t HAS_OWN = 1, HAS_NEAR = 2;
+constexpr uint8_t HAS_OWN = 1, HAS_NEAR = 2, HAS_LINKS = 4;
+// Of vectors that are about to come; more may, or fewer.
+constexpr size_t ROOM_MAX = size_t{1} << 32;
 
 }  // namespace
 
@@ -226,24 +228,54 @@ void freshet_rows_compare(const Rows* rows, const float* probe, size_t n, const 
     }
 }
 
-// All of it as bytes, to be freed with `freshet_bytes_free`.
+// Makes room for so many more rows, so that they need not be moved while they come.
+int freshet_rows_reserve(Rows* rows, size_t n, char* error, size_t room) {
+    return guarded(error, room, [&] {
+        auto& codes = rows->flat->codes;
+        codes.owned_data.reserve(std::min(ROOM_MAX, codes.size() + n * rows->flat->code_size));
+        codes.resize(codes.size());
+    });
+}
+
+// The approximate index as bytes, to be freed with `freshet_bytes_free`; of a graph that shares its vectors the links.
 int freshet_rows_write(const Rows* rows, faiss::VectorIOWriter** out, const uint8_t** data, size_t* len, char* error,
                        size_t room) {
     return guarded(error, room, [&] {
+        if (!rows->near) throw std::runtime_error("no approximate index");
         auto writer = std::make_unique<faiss::VectorIOWriter>();
-        uint8_t parts = (rows->own ? HAS_OWN : 0) | (rows->near ? HAS_NEAR : 0);
+        uint8_t parts = rows->shares() ? HAS_LINKS : HAS_NEAR;
         (*writer)(&parts, 1, 1);
-        if (rows->own) faiss::write_index(rows->own.get(), writer.get());
-        if (rows->near) faiss::write_index(rows->near.get(), writer.get());
+        faiss::write_index(rows->near.get(), writer.get(), rows->shares() ? faiss::IO_FLAG_SKIP_STORAGE : 0);
         *data = writer->data.data();
         *len = writer->data.size();
         *out = writer.release();
     });
 }
 
+// Gives rows without one the approximate index that was written of them.
+int freshet_rows_attach(Rows* rows, const uint8_t* data, size_t len, char* error, size_t room) {
+    return guarded(error, room, [&] {
+        Slice reader(data, len);
+        uint8_t parts = 0;
+        if (!rows->own || reader(&parts, 1, 1) != 1) throw std::runtime_error("no bytes, or an index is there");
+        std::unique_ptr<faiss::Index> near(faiss::read_index(&reader));
+        bool fits = near && near->d == rows->own->d && near->metric_type == rows->own->metric_type;
+        if (!fits || near->ntotal != rows->own->ntotal) throw std::runtime_error("an index of other rows");
+        auto* graph = dynamic_cast<faiss::IndexHNSW*>(near.get());
+        bool links = graph && !graph->storage;
+        if (reader.left || links != (parts == HAS_LINKS)) throw std::runtime_error("too many bytes, or too few");
+        if (links) {
+            graph->storage = rows->own.release();
+            graph->own_fields = true;
+        }
+        rows->near = std::move(near);
+        rows->settle();
+    });
+}
+
 void freshet_bytes_free(faiss::VectorIOWriter* bytes) { delete bytes; }
 
-// Reads what was written; `dim` and `euclid` must be those of the field.
+// Reads rows with their index, as earlier versions wrote them; `dim` and `euclid` must be those of the field.
 int freshet_rows_read(Rows** out, int64_t dim, int euclid, const uint8_t* data, size_t len, char* error, size_t room) {
     return guarded(error, room, [&] {
         auto metric = euclid ? faiss::METRIC_L2 : faiss::METRIC_INNER_PRODUCT;

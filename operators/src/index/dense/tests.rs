@@ -154,28 +154,63 @@ fn scores_are_the_same_to_the_bit_everywhere() {
 #[test]
 fn builds_are_the_same_every_time_and_bytes_come_back() {
     let vectors = clustered(2500, 16, 3);
-    for factory in ["Flat", "HNSW8", "HNSW8,SQ8", "IVF16,Flat", "IVF16,SQ8", "PCA8,HNSW8"] {
-        let spec = spec(factory, 16, Metric::Dot);
+    assert_eq!(sealed(&spec("Flat", 16, Metric::Dot), &vectors).write().unwrap(), None);
+    for (factory, metric) in [
+        ("HNSW8", Metric::Dot),
+        ("HNSW8", Metric::Euclid),
+        ("HNSW8,SQ8", Metric::Dot),
+        ("IVF16,Flat", Metric::Euclid),
+        ("IVF16,SQ8", Metric::Dot),
+        ("PCA8,HNSW8", Metric::Dot),
+    ] {
+        let spec = spec(factory, 16, metric);
         let index = sealed(&spec, &vectors);
-        let bytes = index.write().unwrap();
-        assert!(bytes == sealed(&spec, &vectors).write().unwrap(), "{factory} differs from run to run");
-        let read = DenseRows::read(&spec, &bytes).unwrap();
+        let bytes = index.write().unwrap().unwrap();
+        assert!(
+            bytes == sealed(&spec, &vectors).write().unwrap().unwrap(),
+            "{factory} differs from run to run"
+        );
+        let read = head(&spec, &vectors).seal_with(&bytes).unwrap();
         read.check();
         let visible = RowSet::of(Cow::Owned(Bits::of((0..2500).filter(|row| row % 3 > 0), 2500)));
         for probe in vectors.iter().step_by(250) {
             assert_eq!(find(&index, probe, &visible, 10), find(&read, probe, &visible, 10));
+            assert!(
+                index.scan(&Probe::Dense(probe.clone()), &visible)
+                    == read.scan(&Probe::Dense(probe.clone()), &visible)
+            );
         }
-        assert!(read.write().unwrap() == bytes);
+        assert!(read.write().unwrap().unwrap() == bytes);
+        let front = 13 + index.near.as_ref().map_or(0, |near| near.text().len());
         for cut in (0..bytes.len()).step_by(bytes.len() / 40) {
-            assert!(DenseRows::read(&spec, &bytes[..cut]).is_err(), "{factory} cut at {cut}");
+            assert!(head(&spec, &vectors).seal_with(&bytes[..cut]).is_err(), "{factory} cut at {cut}");
             // FAISS' own reader is to refuse it as well.
-            let torn = cut.saturating_sub(13 + index.near.as_ref().map_or(0, |near| near.text().len()));
-            let body = &bytes[13 + index.near.as_ref().map_or(0, |near| near.text().len())..];
-            assert!(Vectors::read(16, Metric::Dot, &body[..torn]).is_err(), "{factory} torn at {torn}");
+            let torn = cut.saturating_sub(front);
+            let mut rows = head(&spec, &vectors).vectors;
+            assert!(rows.attach(&bytes[front..][..torn]).is_err(), "{factory} torn at {torn}");
         }
-        let other = FieldSpec { size: 17, ..spec };
-        assert!(DenseRows::read(&other, &bytes).is_err());
+        assert!(head(&spec, &vectors[1..]).seal_with(&bytes).is_err(), "one row less");
+        let wider = FieldSpec { size: 17, ..spec };
+        assert!(head(&wider, &clustered(2500, 17, 3)).seal_with(&bytes).is_err());
     }
+}
+
+/// Graph and vectors, as snapshots up to format 3 have them: of `clustered(2100, 4, 3)`.
+const WHOLE: &[u8] = include_bytes!("../../../../tests/fixtures/faiss/hnsw4.faiss");
+
+#[test]
+fn bytes_that_hold_the_vectors_too_are_read() {
+    let vectors = clustered(2100, 4, 3);
+    let spec = spec("HNSW4", 4, Metric::Dot);
+    let (index, read) = (sealed(&spec, &vectors), head(&spec, &vectors).seal_with(WHOLE).unwrap());
+    for probe in vectors.iter().step_by(100) {
+        let visible = RowSet::all(2100);
+        assert_eq!(find(&index, probe, &visible, 10), find(&read, probe, &visible, 10));
+    }
+    assert!(read.write().unwrap() == index.write().unwrap(), "the vectors are not written again");
+    let others = clustered(2100, 4, 4);
+    let error = head(&spec, &others).seal_with(WHOLE).err().unwrap().to_string();
+    assert!(error.contains("not those of the index"), "{error}");
 }
 
 #[test]

@@ -11,8 +11,11 @@
 
 use std::ops::Range;
 
-use super::maxsim::{Kernel, Query, Tokens};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::maxsim::{DIM_MAX, Kernel, Query, Tokens};
 use super::train::{self, Sample};
+use crate::index::bytes::Bytes;
 
 /// Most parts of a residual; fewer where there are fewer dimensions.
 const PARTS: usize = 32;
@@ -31,6 +34,8 @@ const BLOCK: usize = 32;
 /// each part; `words` is `[parts, WORDS, stride]`, a word being padded with zeros to `stride`; |value| ≤ 127.
 pub(super) struct Codebook {
     size: usize,
+    /// Hash of all that decodes: books that are read from several files may be one.
+    name: u128,
     made_from: usize,
     /// Length of a token of length 1 on the grid.
     unit: f32,
@@ -49,6 +54,7 @@ impl Codebook {
         let (points, unit) = sample.on_grid()?;
         let mut book = Self {
             size,
+            name: 0,
             made_from: tokens,
             unit,
             centroids: Vec::new(),
@@ -58,16 +64,73 @@ impl Codebook {
             words: Vec::new(),
         };
         let owners = train::centroids(&mut book, &points, tokens);
-        let width = parts(size).map(|part| part.len()).max().unwrap_or(0);
-        // A few widths that are copied in one instruction.
-        book.stride = if width > 32 { width } else { width.next_power_of_two().max(4) };
+        book.stride = stride(size);
         for part in parts(size) {
             for word in train::words(&points, &owners, &book.centroids, size, part) {
                 book.words.extend_from_slice(&word);
                 book.words.resize(book.words.len() + book.stride - word.len(), 0);
             }
         }
+        book.name = book.hash();
         Some(book)
+    }
+
+    fn hash(&self) -> u128 {
+        let mut hash = Xxh3::new();
+        for codes in [&self.centroids, &self.words] {
+            hash.update(&(codes.len() as u64).to_le_bytes());
+            codes.chunks(BATCH * self.size).for_each(|codes| {
+                hash.update(&codes.iter().map(|code| code.cast_unsigned()).collect::<Vec<u8>>());
+            });
+        }
+        hash.digest128()
+    }
+
+    /// Whether codes of one are codes of the other.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.name, self.size) == (other.name, other.size)
+    }
+
+    /// All of it as bytes, for `read`: dimensions, tokens it was made from, unit, how many centroids; centroids and words.
+    pub(super) fn write(&self, to: &mut Vec<u8>) {
+        to.extend((self.size as u32).to_le_bytes());
+        to.extend((self.made_from as u64).to_le_bytes());
+        to.extend(self.unit.to_le_bytes());
+        to.extend((self.inverse.len() as u32).to_le_bytes());
+        to.extend(self.centroids.iter().chain(&self.words).map(|code| code.cast_unsigned()));
+    }
+
+    /// What `write` gave; `None` of other bytes.
+    pub(super) fn read(from: &mut Bytes<'_>) -> Option<Self> {
+        let size = u32::from_le_bytes(from.take()?) as usize;
+        let made_from = usize::try_from(u64::from_le_bytes(from.take()?)).ok()?;
+        let unit = f32::from_le_bytes(from.take()?);
+        let centroids = u32::from_le_bytes(from.take()?) as usize;
+        if !(1..=DIM_MAX).contains(&size) || !unit.is_finite() {
+            return None;
+        }
+        let starts: Vec<u32> = parts(size).map(|part| part.start as u32).collect();
+        let codes = |bytes: &[u8]| bytes.iter().map(|code| code.cast_signed()).collect::<Vec<i8>>();
+        let of_centroids = codes(from.bytes(centroids.checked_mul(size)?)?);
+        let words = codes(from.bytes(starts.len() * WORDS * stride(size))?);
+        if of_centroids.contains(&i8::MIN) || words.contains(&i8::MIN) {
+            return None;
+        }
+        let (centroids, inverse) = (Vec::new(), Vec::new());
+        let mut book =
+            Self { size, name: 0, made_from, unit, centroids, inverse, starts, stride: stride(size), words };
+        book.set_centroids(of_centroids);
+        book.name = book.hash();
+        Some(book)
+    }
+
+    /// Whether codes are those of tokens.
+    pub(super) fn knows(&self, codes: &[u8]) -> bool {
+        let mut tokens = codes.chunks(self.code_bytes());
+        tokens.all(|code| {
+            let known = |number: &[u8; 2]| usize::from(u16::from_le_bytes(*number)) < self.inverse.len();
+            code.len() == self.code_bytes() && code.first_chunk().is_some_and(known)
+        })
     }
 
     /// Tokens that there were when it was made.
@@ -214,6 +277,12 @@ impl Codebook {
 pub(super) struct Scratch {
     codes: Vec<i8>,
     scales: Vec<f32>,
+}
+
+/// Bytes of a word of so many dimensions in all: a few widths that are copied in one instruction.
+fn stride(size: usize) -> usize {
+    let width = parts(size).map(|part| part.len()).max().unwrap_or(0);
+    if width > 32 { width } else { width.next_power_of_two().max(4) }
 }
 
 /// The dimensions of each part: as even as can be.

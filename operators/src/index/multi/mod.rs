@@ -47,6 +47,91 @@ impl TokenRows {
         Self { spec: spec.clone(), held, ends: Vec::new(), sealed }
     }
 
+    /// Adds a row, which has been checked, to a head: row-major `[tokens, size]`, and their scales.
+    ///
+    /// # Errors
+    /// Too many rows, or no head.
+    pub fn extend(&mut self, of_row: &[i8], of_tokens: &[f32]) -> Result<(), IndexError> {
+        if self.ends.len() >= ROWS_MAX || of_row.len() != of_tokens.len() * self.spec.size {
+            let what = format!("has {} values, or finds the index full", of_row.len());
+            return Err(IndexError::Misfit { id: String::new(), field: self.spec.name.clone(), what });
+        }
+        let Held::Bytes { codes, scales } = &mut self.held else {
+            return Err(IndexError::Build("rows are pushed to heads only".into()));
+        };
+        codes.extend_from_slice(of_row);
+        scales.extend_from_slice(of_tokens);
+        self.ends.push(scales.len() as u64);
+        Ok(())
+    }
+
+    /// Adds the tokens of a row to others.
+    pub fn append(&self, row: Row, codes: &mut Vec<i8>, scales: &mut Vec<f32>) {
+        let mut scratch = Scratch::default();
+        let tokens = self.tokens(row, &mut scratch);
+        codes.extend_from_slice(tokens.codes);
+        scales.extend_from_slice(tokens.scales);
+    }
+
+    /// Adds a row to a head of which only the number of tokens is known: the tokens are in what `seal_with` gets.
+    ///
+    /// # Errors
+    /// Too many rows, or no head.
+    pub fn extend_unknown(&mut self, tokens: usize) -> Result<(), IndexError> {
+        if self.ends.len() >= ROWS_MAX || self.sealed {
+            return Err(IndexError::Build("rows are pushed to heads only".into()));
+        }
+        self.ends.push((self.count() + tokens) as u64);
+        Ok(())
+    }
+
+    /// Coded tokens as bytes, for `seal_with`; `None` where they are not coded.
+    pub fn write(&self) -> Option<Vec<u8>> {
+        match &self.held {
+            Held::Bytes { .. } => None,
+            Held::Coded(coded) => Some(coded.write()),
+        }
+    }
+
+    /// Rows of a head whose tokens are not known, sealed with what `write` gave of them.
+    ///
+    /// # Errors
+    /// Bytes that are torn or of other rows.
+    pub fn seal_with(self, bytes: &[u8]) -> Result<Self, IndexError> {
+        let refused = |what| IndexError::Field { field: self.spec.name.clone(), what };
+        if self.spec.coding != TokenCoding::Residual {
+            return Err(refused("has codes, and keeps none".to_owned()));
+        }
+        let coded = Coded::read(self.spec.size, bytes);
+        let coded = coded.ok_or_else(|| refused("has codes that are torn".to_owned()))?;
+        if coded.len() != self.count() {
+            let (tokens, codes) = (self.count(), coded.len());
+            return Err(refused(format!("has {tokens} tokens and codes of {codes}")));
+        }
+        Ok(Self { held: Held::Coded(coded), sealed: true, ..self })
+    }
+
+    /// All rows of a head, sealed. Bytes stay where they are.
+    ///
+    /// # Errors
+    /// As of `seal`.
+    pub fn seal_whole(mut self) -> Result<Self, IndexError> {
+        match self.spec.coding {
+            TokenCoding::Int8 => {
+                if let Held::Bytes { codes, scales } = &mut self.held {
+                    codes.shrink_to_fit();
+                    scales.shrink_to_fit();
+                }
+                self.ends.shrink_to_fit();
+                Ok(Self { sealed: true, ..self })
+            }
+            TokenCoding::Residual => {
+                let picks: Vec<Pick> = (0..self.ends.len() as Row).map(|row| Pick { from: 0, row }).collect();
+                Self::seal(&self.spec, &[&self], &picks)
+            }
+        }
+    }
+
     fn query(&self, probe: &Probe) -> Result<Query, IndexError> {
         let refused = |what| IndexError::Probe { field: self.spec.name.clone(), what };
         check::suits(&self.spec, probe).map_err(refused)?;
@@ -110,17 +195,7 @@ impl RowIndex for TokenRows {
     }
 
     fn push(&mut self, matrix: &TokenMatrix) -> Result<(), IndexError> {
-        if self.ends.len() >= ROWS_MAX || matrix.codes.len() != matrix.scales.len() * self.spec.size {
-            let what = format!("has {} values, or finds the index full", matrix.codes.len());
-            return Err(IndexError::Misfit { id: String::new(), field: self.spec.name.clone(), what });
-        }
-        let Held::Bytes { codes, scales } = &mut self.held else {
-            return Err(IndexError::Build("rows are pushed to heads only".into()));
-        };
-        codes.extend_from_slice(&matrix.codes);
-        scales.extend_from_slice(&matrix.scales);
-        self.ends.push(scales.len() as u64);
-        Ok(())
+        self.extend(&matrix.codes, &matrix.scales)
     }
 
     fn seal(spec: &FieldSpec, from: &[&Self], picks: &[Pick]) -> Result<Self, IndexError> {

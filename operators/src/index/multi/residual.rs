@@ -6,15 +6,20 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::codebook::{Codebook, Encoder, Scratch};
 use super::maxsim::Tokens;
 use super::train::Sample;
 use super::{Held, Pick, TokenRows};
+use crate::index::bytes::Bytes;
 
 /// Fewer tokens stay as they are: words made from less are hardly better than none, and there is little to save.
 const TOKENS_MIN: usize = 16_384;
 /// A codebook is made anew when there are so many times the tokens that it was made from.
 const OUTGROWN: usize = 16;
+/// The first bytes behind the sum, which name the format.
+const MAGIC: &[u8; 8] = b"FSCODE01";
 /// Tokens encoded at once.
 const BATCH: usize = 1024;
 
@@ -38,6 +43,29 @@ impl Coded {
     /// Bytes of memory, about. Segments may share their codebook; it is counted in each, for nobody knows which will stay.
     pub(super) fn bytes(&self) -> usize {
         self.codes.capacity() + self.book.bytes()
+    }
+
+    /// All of it as bytes, for `read`: their sum, the codebook, the codes.
+    pub(super) fn write(&self) -> Vec<u8> {
+        let mut bytes = vec![0; size_of::<u64>()];
+        bytes.extend(MAGIC);
+        self.book.write(&mut bytes);
+        bytes.extend(&self.codes);
+        let sum = xxh3_64(&bytes[size_of::<u64>()..]);
+        bytes[..size_of::<u64>()].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// What `write` gave of tokens of a size; `None` of other bytes.
+    pub(super) fn read(size: usize, bytes: &[u8]) -> Option<Self> {
+        let mut from = Bytes(bytes);
+        let sum = u64::from_le_bytes(from.take()?);
+        if xxh3_64(from.0) != sum || &from.take()? != MAGIC {
+            return None;
+        }
+        let book = Codebook::read(&mut from)?;
+        let fits = book.size() == size && book.knows(from.0);
+        fits.then(|| Self { codes: from.0.to_vec(), book: Arc::new(book) })
     }
 
     /// Tokens held.
@@ -95,7 +123,7 @@ fn coded(book: Arc<Codebook>, from: &[&TokenRows], picks: &[Pick], tokens: usize
     for pick in picks {
         let source = from[pick.from as usize];
         match &source.held {
-            Held::Coded(coded) if Arc::ptr_eq(&coded.book, &book) => {
+            Held::Coded(coded) if coded.book.is(&book) => {
                 codes.extend_from_slice(coded.codes_of(source.range(pick.row)));
             }
             Held::Coded(_) | Held::Bytes { .. } => {

@@ -74,6 +74,19 @@ impl FieldRows {
         }
     }
 
+    /// What took long to build of sealed rows, as bytes, for [`Segment::restore`](super::Segment::restore); `None` where
+    /// nothing was.
+    ///
+    /// # Errors
+    /// The library below failing.
+    pub fn write(&self) -> Result<Option<Vec<u8>>, IndexError> {
+        match self {
+            Self::Dense(rows) => rows.write(),
+            Self::Sparse(rows) => rows.write(),
+            Self::Multi(rows) => Ok(rows.write()),
+        }
+    }
+
     /// See [`RowIndex::search`].
     pub fn search(&self, search: &Search<'_>) -> Result<Found, IndexError> {
         any!(self, rows => rows.search(search))

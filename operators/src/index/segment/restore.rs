@@ -1,13 +1,15 @@
-//! Segments that were written and are read back, version by version.
+//! Segments that were written and are read back, column by column.
 
-use super::{FieldRows, Layout, NewVersion, Segment, SegmentField, SegmentSpec, Versions};
-use freshet_schemas::VectorKind;
+mod field;
 
-use crate::index::dense::DenseRows;
+use freshet_schemas::{Offset, Partition};
+
+pub use field::{Field, Wanted};
+
+use super::{Segment, SegmentField, SegmentSpec, Versions};
 use crate::index::payload::PayloadIndex;
-use crate::index::rows::{Pick, ROWS_MAX, RowIndex};
-use crate::index::sparse::Gathered;
-use crate::index::{FieldSpec, IndexError, RowVector, Time, check};
+use crate::index::rows::{Pick, ROWS_MAX};
+use crate::index::{IndexError, Time};
 
 /// The order of the versions of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +20,16 @@ pub enum Order {
     Birth,
 }
 
-/// A segment being read back. Unlike a head it trusts nobody: whatever is pushed is checked.
+/// What was built of a field, beside the table: see [`FieldRows::write`](super::FieldRows::write).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltField {
+    /// Number of the field.
+    pub field: usize,
+    /// Bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A segment being read back. Unlike a head it trusts nobody: whatever comes is checked.
 pub struct Restore {
     spec: SegmentSpec,
     versions: Versions,
@@ -27,58 +38,52 @@ pub struct Restore {
     order: Order,
 }
 
-/// Rows of a field, so far.
-struct Field {
-    layout: Layout,
-    rows: Rows,
-}
-
-enum Rows {
-    /// To be sealed.
-    Head(FieldRows),
-    /// To be sealed in the order in which they come.
-    Sparse(Gathered),
-    /// Built long ago; the vectors that come must be its rows.
-    Built(DenseRows),
+/// What a version has beside chunks and vectors.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun<'a> {
+    /// Document id.
+    pub id: &'a str,
+    /// The tick at which it came.
+    pub born: Time,
+    /// Where its record came from.
+    pub origin: (Partition, Offset),
+    /// Compact JSON object text.
+    pub payload: &'a str,
+    /// What the upsert remembers of it.
+    pub digest: &'a [u8],
 }
 
 impl Segment {
-    /// A segment without versions, to be given them in their order. `indexes`: bytes of built indexes by field number;
-    /// only a sealed segment has any. Dense fields without are built anew.
+    /// A segment without versions, to be given them in their order, `rows` at most, about. `built`: what is beside the
+    /// table; only a sealed segment has any. What was not built is built anew.
     ///
     /// # Errors
-    /// A field that cannot be indexed, or bytes that are not its index.
+    /// A field that cannot be indexed, or something built for no field.
     pub fn restore(
         spec: &SegmentSpec,
         order: Order,
-        indexes: Vec<(usize, Vec<u8>)>,
+        built: Vec<BuiltField>,
+        rows: usize,
     ) -> Result<Restore, IndexError> {
-        let mut built: Vec<Option<DenseRows>> = spec.fields.iter().map(|_| None).collect();
-        for (number, bytes) in indexes {
-            let (Some(field), Some(built), Order::Id) =
-                (spec.fields.get(number), built.get_mut(number), order)
-            else {
-                let what = format!("a built index for field {number}, which has none");
-                return Err(IndexError::Build(what));
-            };
-            *built = Some(DenseRows::restore(field, &bytes)?);
-        }
-        let field = |(spec, built): (&FieldSpec, Option<DenseRows>)| {
-            let rows = match built {
-                Some(built) => Rows::Built(built),
-                None if spec.kind == VectorKind::Sparse && order == Order::Id => {
-                    Rows::Sparse(Gathered::new(spec))
+        let mut of_fields: Vec<Option<Vec<u8>>> = spec.fields.iter().map(|_| None).collect();
+        for BuiltField { field, bytes } in built {
+            match of_fields.get_mut(field).filter(|_| order == Order::Id) {
+                Some(of_field) => *of_field = Some(bytes),
+                None => {
+                    let what = format!("a built index for field {field}, which has none");
+                    return Err(IndexError::Build(what));
                 }
-                None => Rows::Head(FieldRows::head(spec)?),
-            };
-            Ok(Field { layout: Layout::default(), rows })
-        };
+            }
+        }
+        let fields = spec.fields.iter().zip(of_fields).map(|(spec, built)| Field::new(spec, order, built));
+        let mut fields: Vec<Field> = fields.collect::<Result<_, _>>()?;
+        fields.iter_mut().try_for_each(|field| field.reserve(rows))?;
         Ok(Restore {
             versions: match order {
-                Order::Id => Versions::restored(),
+                Order::Id => Versions::restored(rows),
                 Order::Birth => Versions::by_birth(),
             },
-            fields: spec.fields.iter().zip(built).map(field).collect::<Result<_, IndexError>>()?,
+            fields,
             payload: PayloadIndex::head(&spec.payload),
             spec: spec.clone(),
             order,
@@ -87,107 +92,88 @@ impl Segment {
 }
 
 impl Restore {
-    /// Adds the next version.
+    /// Begins the next version.
     ///
     /// # Errors
-    /// A version that does not follow the one before, vectors that do not fit or are not those of the built index.
-    pub fn push(&mut self, version: &NewVersion, born: Time) -> Result<(), IndexError> {
-        let id = || version.id.clone();
-        if !self.versions.ascends(&version.id, born) {
-            let what = format!("born at {born} does not follow the version before it");
-            return Err(IndexError::Unknown { id: id(), what });
+    /// A version that does not follow the one before, or one too many.
+    pub fn begin(&mut self, version: Begun<'_>) -> Result<(), IndexError> {
+        let Begun { id, born, origin, payload, digest } = version;
+        let refused = |what| IndexError::Unknown { id: id.to_owned(), what };
+        if !self.versions.ascends(id, born) {
+            return Err(refused(format!("born at {born} does not follow the version before it")));
         }
-        let chunks = self.versions.chunks_len() + version.chunks.len();
-        if self.versions.len() >= ROWS_MAX || u32::try_from(chunks).is_err() {
-            return Err(IndexError::Unknown { id: id(), what: "is one too many for a segment".into() });
+        if self.versions.len() >= ROWS_MAX {
+            return Err(refused("is one too many for a segment".into()));
         }
-        for ((field, spec), vectors) in self.fields.iter_mut().zip(&self.spec.fields).zip(&version.fields) {
-            let misfit = |what| IndexError::Misfit { id: id(), field: spec.name.clone(), what };
-            for (number, vector) in vectors.iter().enumerate() {
-                check::fits(spec, vector).map_err(misfit)?;
-                match &mut field.rows {
-                    Rows::Head(rows) => rows.push(vector)?,
-                    Rows::Sparse(rows) => match vector {
-                        RowVector::Sparse(vector) => rows.push(vector)?,
-                        RowVector::Dense(_) | RowVector::Multi(_) => {
-                            return Err(misfit("is not sparse, field is".into()));
-                        }
-                    },
-                    Rows::Built(rows) => {
-                        let row = field.layout.len() + number;
-                        if !is_row(rows, row, vector) {
-                            return Err(misfit(format!("is not row {row} of the built index")));
-                        }
-                    }
-                }
-            }
-            field.layout.push(vectors.len() as u32);
-        }
-        self.payload.push(&version.payload);
-        self.versions.push(version, born);
+        self.payload.push(payload);
+        self.versions.begin(id, (born, origin), payload, digest);
         Ok(())
+    }
+
+    /// Id of the version that was begun last.
+    pub fn last_id(&self) -> Option<&str> {
+        self.versions.last_id()
+    }
+
+    /// Chunks of the version that was begun last.
+    pub fn last_chunks(&self) -> usize {
+        let last = self.versions.len().checked_sub(1);
+        last.map_or(0, |last| self.versions.chunk_starts(last as u32).len())
+    }
+
+    /// Adds a chunk to the version that was begun last.
+    ///
+    /// # Errors
+    /// One too many.
+    pub fn chunk(&mut self, start: u32, text: &str) -> Result<(), IndexError> {
+        if u32::try_from(self.versions.chunks_len() + 1).is_err() {
+            let id = self.last_id().unwrap_or_default().to_owned();
+            return Err(IndexError::Unknown { id, what: "has one chunk too many for a segment".into() });
+        }
+        self.versions.add_chunk(start, text);
+        Ok(())
+    }
+
+    /// The fields, each of which gets the vectors of its rows.
+    pub fn fields(&mut self) -> &mut [Field] {
+        &mut self.fields
     }
 
     /// The segment: what was sealed is sealed again, what was a head is one that nothing is added to any more.
     ///
     /// # Errors
-    /// A built index with more rows than have come, two versions of a document born at the same time, or the library
-    /// below failing.
+    /// Something built of other rows, two versions of a document born at the same time, or the library below failing.
     pub fn finish(self) -> Result<Segment, IndexError> {
-        match self.order {
-            Order::Id => self.sealed(),
-            Order::Birth => self.head(),
+        let Self { spec, mut versions, fields: grown, payload, order } = self;
+        let sealed = order == Order::Id;
+        if sealed {
+            versions.shrink();
+        } else {
+            ascend(&versions)?;
         }
-    }
-
-    /// Field by field, so that there is never more than one of them twice.
-    fn sealed(self) -> Result<Segment, IndexError> {
-        let Self { spec, mut versions, fields: grown, payload, order: _ } = self;
-        versions.shrink();
-        let picks = |count: usize| (0..count as u32).map(|row| Pick { from: 0, row }).collect::<Vec<_>>();
-        let mut fields = Vec::with_capacity(grown.len());
-        for (Field { layout, rows }, spec) in grown.into_iter().zip(&spec.fields) {
-            let rows = match rows {
-                Rows::Sparse(rows) => FieldRows::Sparse(rows.seal()),
-                Rows::Head(FieldRows::Dense(rows)) => FieldRows::Dense(rows.seal_whole()?),
-                Rows::Head(head) => FieldRows::seal(spec, &[&head], &picks(head.len()))?,
-                Rows::Built(rows) if rows.len() == layout.len() => FieldRows::Dense(rows),
-                Rows::Built(rows) => {
-                    let what = format!("has {} rows, its built index has {}", layout.len(), rows.len());
-                    return Err(IndexError::Field { field: spec.name.clone(), what });
-                }
-            };
-            fields.push(SegmentField { layout, rows });
-        }
-        let payload = PayloadIndex::seal(&spec.payload, &[&payload], &picks(versions.len()));
-        Ok(Segment { versions, fields, payload, sealed: true })
-    }
-
-    fn head(self) -> Result<Segment, IndexError> {
-        let Self { spec: _, versions, fields: grown, payload, order: _ } = self;
-        let sorted = versions.sorted();
-        let key = |version| (versions.id(version), versions.born(version));
-        if let Some(twice) = sorted.windows(2).find(|pair| key(pair[0]) >= key(pair[1])) {
-            let what = format!("has two versions born at {}", versions.born(twice[0]));
-            return Err(IndexError::Unknown { id: versions.id(twice[0]).to_owned(), what });
-        }
-        let mut fields = Vec::with_capacity(grown.len());
-        for Field { layout, rows } in grown {
-            let Rows::Head(rows) = rows else {
-                return Err(IndexError::Build("a built index of a head".into()));
-            };
-            fields.push(SegmentField { layout, rows });
-        }
-        Ok(Segment { versions, fields, payload, sealed: false })
+        // Field by field, so that there is never more than one of them twice.
+        let fields: Vec<SegmentField> =
+            grown.into_iter().map(|field| field.finish(order)).collect::<Result<_, _>>()?;
+        let payload = match sealed {
+            true => {
+                let all = (0..versions.len() as u32).map(|row| Pick { from: 0, row });
+                PayloadIndex::seal(&spec.payload, &[&payload], &all.collect::<Vec<_>>())
+            }
+            false => payload,
+        };
+        Ok(Segment { versions, fields, payload, sealed })
     }
 }
 
-/// Whether a vector is a row of built ones, to the bit.
-fn is_row(rows: &DenseRows, row: usize, vector: &RowVector) -> bool {
-    match vector {
-        RowVector::Dense(vector) if row < rows.len() => {
-            vector.iter().map(|value| value.to_bits()).eq(rows.row(row as u32).iter().map(|v| v.to_bits()))
+/// No two versions of a document are born at the same time.
+fn ascend(versions: &Versions) -> Result<(), IndexError> {
+    let sorted = versions.sorted();
+    let key = |version| (versions.id(version), versions.born(version));
+    match sorted.windows(2).find(|pair| key(pair[0]) >= key(pair[1])) {
+        None => Ok(()),
+        Some(twice) => {
+            let what = format!("has two versions born at {}", versions.born(twice[0]));
+            Err(IndexError::Unknown { id: versions.id(twice[0]).to_owned(), what })
         }
-        RowVector::Dense(_) | RowVector::Multi(_) | RowVector::Sparse(_) => false,
     }
 }

@@ -67,9 +67,11 @@ impl Versions {
         }
     }
 
-    /// None yet, to be pushed in the order of their ids, then of their births.
-    pub(super) fn restored() -> Self {
-        Self::new(Order::Id)
+    /// None yet, to be begun in the order of their ids, then of their births; `count` at most, about.
+    pub(super) fn restored(count: usize) -> Self {
+        let mut versions = Self::new(Order::Id);
+        versions.newest.reserve(count, |_| 0);
+        versions
     }
 
     /// Copies of picked versions, which ascend by id, then by birth.
@@ -109,6 +111,34 @@ impl Versions {
         self.newest.shrink_to_fit(|&version| hash(self.ids.get(version as usize)));
     }
 
+    /// Adds a version without chunks, which comes after those before in their order.
+    pub(super) fn begin(
+        &mut self,
+        id: &str,
+        (born, origin): (Time, (Partition, Offset)),
+        payload: &str,
+        digest: &[u8],
+    ) {
+        debug_assert!(self.ascends(id, born), "versions ascend");
+        self.payloads.push(payload);
+        self.digests.push(digest);
+        self.follow(id, born, origin);
+    }
+
+    /// Adds a chunk to the last version.
+    pub(super) fn add_chunk(&mut self, start: u32, text: &str) {
+        self.chunks.push(text);
+        self.chunk_starts.push(start);
+        if let Some(end) = self.chunk_ends.last_mut() {
+            *end += 1;
+        }
+    }
+
+    /// The last version's id.
+    pub(super) fn last_id(&self) -> Option<&str> {
+        self.len().checked_sub(1).map(|last| self.ids.get(last))
+    }
+
     fn last(&self) -> Version {
         (self.len() as Version).wrapping_sub(1)
     }
@@ -120,11 +150,16 @@ impl Versions {
         self.digests.push(&version.digest);
         version.chunks.iter().for_each(|chunk| self.chunks.push(&chunk.text));
         self.chunk_starts.extend(version.chunks.iter().map(|chunk| chunk.start));
-        let before = self.add(&version.id, born, version.origin);
+        self.follow(&version.id, born, version.origin);
+        self.last()
+    }
+
+    /// Adds the rest of a version, behind the one of the same document before it.
+    fn follow(&mut self, id: &str, born: Time, origin: (Partition, Offset)) {
+        let before = self.add(id, born, origin);
         if let Order::Birth(befores) = &mut self.order {
             befores.push(before.unwrap_or(NONE));
         }
-        self.last()
     }
 
     /// Whether a version may follow the last one.

@@ -90,6 +90,32 @@ impl Forward {
         self.lengths.push(length);
     }
 
+    /// Adds a row of which only the weights are known: the terms of all rows are to follow: see `places`.
+    pub(super) fn push_weights(&mut self, weights: &[f32]) {
+        weights.iter().for_each(|&weight| self.weights.push(weight));
+        self.ends.push(self.ends.last().copied().unwrap_or(0) + weights.len() as u32);
+        self.lengths.push(weights.iter().fold(0.0, |length, &weight| length + f64::from(weight)));
+    }
+
+    /// Places for the terms of all rows, which come term by term, ascending.
+    pub(super) fn places(&mut self) -> Places<'_> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let next = starts.take(self.ends.len()).collect();
+        self.terms = vec![0; self.postings()];
+        Places { ends: &self.ends, terms: &mut self.terms, next }
+    }
+
+    /// Postings of all rows, whether their terms are known or not.
+    pub(super) fn postings(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0) as usize
+    }
+
+    /// Mean length of the rows; 0 without any.
+    pub(super) fn length_mean(&self) -> f64 {
+        let lengths: f64 = self.lengths.iter().sum();
+        if self.lengths.is_empty() { 0.0 } else { lengths / self.lengths.len() as f64 }
+    }
+
     pub(super) fn range(&self, row: Row) -> std::ops::Range<usize> {
         let row = row as usize;
         let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -166,5 +192,26 @@ impl Forward {
         (self.ends.capacity() + self.terms.capacity()) * size_of::<u32>()
             + self.weights.bytes()
             + self.lengths.capacity() * size_of::<f64>()
+    }
+}
+
+/// Places for the terms of rows.
+pub(super) struct Places<'a> {
+    ends: &'a [u32],
+    terms: &'a mut [u32],
+    /// Per row the next free place.
+    next: Vec<u32>,
+}
+
+impl Places<'_> {
+    /// Puts a term of a row, which is greater than those before; whether there is a place for it.
+    pub(super) fn put(&mut self, row: Row, term: u32) -> bool {
+        let Some(next) = self.next.get_mut(row as usize).filter(|next| **next < self.ends[row as usize])
+        else {
+            return false;
+        };
+        self.terms[*next as usize] = term;
+        *next += 1;
+        true
     }
 }

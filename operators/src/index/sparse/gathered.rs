@@ -1,61 +1,61 @@
 //! Rows that come to be sealed and are not searched before: no postings as they come, no second copy of the vectors.
 
-use freshet_schemas::SparseVector;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::forward::Forward;
 use super::head::hash;
 use super::sealed::Sealed;
-use super::{Form, SparseRows};
+use super::{Form, SparseRows, postings};
 use crate::index::rows::ROWS_MAX;
 use crate::index::{FieldSpec, IndexError, check};
 
-/// Rows so far. Terms have numbers in the order in which they came.
+/// Rows so far.
 pub struct Gathered {
     spec: FieldSpec,
     forward: Forward,
-    terms: Vec<u64>,
-    /// Numbers of terms, by their hash.
-    numbers: HashTable<u32>,
+    terms: Terms,
+}
+
+enum Terms {
+    /// They come with the rows, and have numbers in the order in which they came.
+    Coming {
+        terms: Vec<u64>,
+        /// Numbers of terms, by their hash.
+        numbers: HashTable<u32>,
+    },
+    /// They are in these bytes, which `SparseRows::write` gave of the same rows: weights alone come.
+    Written(Vec<u8>),
 }
 
 impl Gathered {
-    /// None yet.
-    pub fn new(spec: &FieldSpec) -> Self {
-        let (forward, terms, numbers) = (Forward::default(), Vec::new(), HashTable::new());
-        Self { spec: spec.clone(), forward, terms, numbers }
+    /// None yet. `written`: what `SparseRows::write` gave of the rows that are to come.
+    pub fn new(spec: &FieldSpec, written: Option<Vec<u8>>) -> Self {
+        let coming = || Terms::Coming { terms: Vec::new(), numbers: HashTable::new() };
+        let terms = written.map_or_else(coming, Terms::Written);
+        Self { spec: spec.clone(), forward: Forward::default(), terms }
     }
 
-    /// Adds a row.
+    /// Adds a row: its weights and, unless they have been written, its terms.
     ///
     /// # Errors
-    /// A vector that does not fit, or too many rows; nothing is stored then.
-    pub fn push(&mut self, vector: &SparseVector) -> Result<(), IndexError> {
-        let misfit =
-            |what: String| IndexError::Misfit { id: String::new(), field: self.spec.name.clone(), what };
-        check::fits_sparse(&self.spec, vector).map_err(misfit)?;
+    /// What does not fit the field, or too many rows; nothing is stored then.
+    pub fn push(&mut self, of_row: Option<&[u64]>, weights: &[f32]) -> Result<(), String> {
         if self.forward.len() >= ROWS_MAX {
-            return Err(misfit("finds the index full".into()));
+            return Err("finds the index full".into());
         }
-        let Self { forward, terms, numbers, .. } = self;
-        let mut number = |term: u64| {
-            let place = numbers.entry(
-                hash(term),
-                |&number| terms[number as usize] == term,
-                |&number| hash(terms[number as usize]),
-            );
-            match place {
-                Entry::Occupied(entry) => *entry.get(),
-                Entry::Vacant(entry) => {
-                    let number = terms.len() as u32;
-                    entry.insert(number);
-                    terms.push(term);
-                    number
-                }
+        match (&mut self.terms, of_row) {
+            (Terms::Written(_), _) => {
+                check::weights(&self.spec, weights)?;
+                self.forward.push_weights(weights);
             }
-        };
-        forward.push(vector.iter().map(|(term, weight)| (number(term), weight)));
+            (Terms::Coming { .. }, None) => return Err("has no terms".into()),
+            (Terms::Coming { terms, numbers }, Some(of_row)) => {
+                check::sparse(&self.spec, of_row, weights)?;
+                let row = of_row.iter().zip(weights);
+                self.forward.push(row.map(|(&term, &weight)| (number(terms, numbers, term), weight)));
+            }
+        }
         Ok(())
     }
 
@@ -70,10 +70,37 @@ impl Gathered {
     }
 
     /// All rows, sealed: as if they had been pushed to a head, which was sealed.
-    pub fn seal(self) -> SparseRows {
-        let Self { spec, forward, terms, numbers } = self;
-        drop(numbers);
-        let sealed = Sealed::of(spec.scoring, forward, terms);
-        SparseRows { spec, form: Form::Sealed(Box::new(sealed)) }
+    ///
+    /// # Errors
+    /// What was written is torn, or of other rows.
+    pub fn seal(self) -> Result<SparseRows, IndexError> {
+        let Self { spec, forward, terms } = self;
+        let sealed = match terms {
+            Terms::Coming { terms, numbers } => {
+                drop(numbers);
+                Sealed::of(spec.scoring, forward, terms)
+            }
+            Terms::Written(bytes) => postings::read(forward, &bytes)
+                .map_err(|what| IndexError::Field { field: spec.name.clone(), what })?,
+        };
+        Ok(SparseRows { spec, form: Form::Sealed(Box::new(sealed)) })
+    }
+}
+
+/// The number of a term, which may be new.
+fn number(terms: &mut Vec<u64>, numbers: &mut HashTable<u32>, term: u64) -> u32 {
+    let place = numbers.entry(
+        hash(term),
+        |&number| terms[number as usize] == term,
+        |&number| hash(terms[number as usize]),
+    );
+    match place {
+        Entry::Occupied(entry) => *entry.get(),
+        Entry::Vacant(entry) => {
+            let number = terms.len() as u32;
+            entry.insert(number);
+            terms.push(term);
+            number
+        }
     }
 }

@@ -7,6 +7,7 @@
 use super::forward::Forward;
 use super::weigh::Weighing;
 use crate::index::Scoring;
+use crate::index::bytes::Bytes;
 use crate::index::rows::Row;
 
 /// How many levels there are.
@@ -76,6 +77,31 @@ impl Levels {
             with.total_cmp(&length).then(of_level.total_cmp(&weight)).is_lt()
         });
         self.order.get(place).copied().unwrap_or(0)
+    }
+
+    /// Whether levels of postings are among these.
+    pub(super) fn know(&self, levels: &[u8]) -> bool {
+        !self.are_exact() || levels.iter().all(|&level| usize::from(level) < self.pairs.len())
+    }
+
+    /// How many pairs; weight and length of each, ascending by share; their levels in the order of length and weight.
+    pub(super) fn write(&self, to: &mut Vec<u8>) {
+        to.extend((self.pairs.len() as u16).to_le_bytes());
+        for (weight, length) in &self.pairs {
+            to.extend(weight.to_le_bytes());
+            to.extend(length.to_le_bytes());
+        }
+        to.extend(&self.order);
+    }
+
+    /// What `write` gave.
+    pub(super) fn read(from: &mut Bytes<'_>) -> Option<Self> {
+        let count = usize::from(u16::from_le_bytes(from.take()?));
+        let pair = |_| Some((f32::from_le_bytes(from.take()?), f64::from_le_bytes(from.take()?)));
+        let pairs: Vec<(f32, f64)> = (0..count).map(pair).collect::<Option<_>>()?;
+        let order = from.bytes(count)?.to_vec();
+        let known = count <= LEVELS && order.iter().all(|&level| usize::from(level) < count);
+        known.then_some(Self { pairs, order })
     }
 
     pub(super) fn bytes(&self) -> usize {

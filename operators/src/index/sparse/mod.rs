@@ -17,6 +17,7 @@ mod gathered;
 mod head;
 mod levels;
 mod pack;
+mod postings;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,51 @@ enum Form {
 }
 
 impl SparseRows {
+    /// The lists of sealed rows as bytes, for [`Gathered`]; `None` of a head, which has none.
+    ///
+    /// # Errors
+    /// Zstd failing.
+    pub fn write(&self) -> Result<Option<Vec<u8>>, IndexError> {
+        match &self.form {
+            Form::Head(_) => Ok(None),
+            Form::Sealed(sealed) => match postings::write(sealed) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) => Err(IndexError::Build(format!("postings cannot be packed: {error}"))),
+            },
+        }
+    }
+
+    /// Adds the terms and weights of a row to others.
+    pub fn append(&self, row: Row, terms: &mut Vec<u64>, weights: &mut Vec<f32>) {
+        let (forward, numbered) = match &self.form {
+            Form::Head(head) => (&head.forward, &head.terms),
+            Form::Sealed(sealed) => (&sealed.forward, &sealed.terms),
+        };
+        for (number, weight) in forward.row(row) {
+            terms.push(numbered[number as usize]);
+            weights.push(weight);
+        }
+    }
+
+    /// Sum of a row's weights.
+    pub fn length(&self, row: Row) -> f64 {
+        match &self.form {
+            Form::Head(head) => head.forward.length(row),
+            Form::Sealed(sealed) => sealed.forward.length(row),
+        }
+    }
+
+    /// Terms of sealed rows and how many rows have each, ascending; `None` of a head.
+    pub fn frequencies(&self) -> Option<impl Iterator<Item = (u64, u32)> + '_> {
+        match &self.form {
+            Form::Head(_) => None,
+            Form::Sealed(sealed) => {
+                let counts = sealed.lists.iter().map(|list| list.count);
+                Some(sealed.terms.iter().copied().zip(counts))
+            }
+        }
+    }
+
     fn weighing<'a>(&self, probe: &'a Probe) -> Result<(&'a [(u64, f64)], Weighing), IndexError> {
         let refused = |what| IndexError::Probe { field: self.spec.name.clone(), what };
         check::suits(&self.spec, probe).map_err(refused)?;

@@ -20,13 +20,13 @@ pub(super) struct List {
     /// Its first whole block.
     blocks: u32,
     /// Postings, those behind the last whole block included.
-    count: u32,
+    pub(super) count: u32,
     /// Place of the postings behind the last whole block.
     tail: u32,
     /// Place of the greatest levels of its groups of blocks, the tail included.
     groups: u32,
     /// The share that a step stands for, at the mean length of the index, where levels are steps.
-    step: f32,
+    pub(super) step: f32,
 }
 
 /// A whole block of postings.
@@ -46,7 +46,7 @@ struct Block {
 pub(super) struct Sealed {
     pub(super) forward: Forward,
     pub(super) terms: Vec<u64>,
-    lists: Vec<List>,
+    pub(super) lists: Vec<List>,
     blocks: Vec<Block>,
     packed: Vec<u8>,
     groups: Vec<u8>,
@@ -122,11 +122,16 @@ impl Sealed {
         sealed
     }
 
+    /// Without its rows, and with the lists of its terms to come.
+    pub(super) fn begun(terms: Vec<u64>, levels: Levels, length_mean: f64, positive: bool) -> Self {
+        let lists = Vec::with_capacity(terms.len());
+        Self { terms, lists, levels, length_mean, positive, ..Self::default() }
+    }
+
     /// Makes the lists of the rows.
     fn invert(&mut self, scoring: Scoring) {
         let rows = self.forward.len();
-        let lengths: f64 = (0..rows as Row).map(|row| self.forward.length(row)).sum();
-        self.length_mean = if rows > 0 { lengths / rows as f64 } else { 0.0 };
+        self.length_mean = self.forward.length_mean();
         let weighing = Weighing::new(scoring, self.length_mean);
         // A counting sort by term keeps the rows of each term in order.
         let mut ends = vec![0u32; self.terms.len() + 1];
@@ -150,10 +155,57 @@ impl Sealed {
             }
         }
         self.lists.reserve_exact(self.terms.len());
+        let (mut of_list, mut levels) = (Vec::new(), Vec::new());
         for term in 0..self.terms.len() {
-            let list = self.list(&postings[ends[term] as usize..ends[term + 1] as usize]);
-            self.lists.push(list);
+            let postings = &postings[ends[term] as usize..ends[term + 1] as usize];
+            let step = match self.levels.are_exact() {
+                true => 1.0,
+                false => {
+                    let most = postings.iter().map(|(_, share)| *share).fold(0.0, f32::max);
+                    above(f64::from(most) / (LEVELS - 1) as f64)
+                }
+            };
+            of_list.clear();
+            levels.clear();
+            of_list.extend(postings.iter().map(|(row, _)| *row));
+            levels.extend(postings.iter().map(|(_, share)| stepped(*share, step)));
+            self.list(&of_list, &levels, step);
         }
+        self.shrink();
+    }
+
+    /// Packs the list of the next term: rows, with a level each.
+    pub(super) fn list(&mut self, rows: &[Row], levels: &[u8], step: f32) {
+        self.lists.push(List {
+            blocks: self.blocks.len() as u32,
+            count: rows.len() as u32,
+            tail: self.tail_rows.len() as u32,
+            groups: self.groups.len() as u32,
+            step,
+        });
+        let mut before = 0;
+        for (number, (rows, levels)) in rows.chunks(BLOCK).zip(levels.chunks(BLOCK)).enumerate() {
+            let greatest = levels.iter().copied().max().unwrap_or(0);
+            if number.is_multiple_of(GROUP) {
+                self.groups.push(greatest);
+            } else if let Some(group) = self.groups.last_mut() {
+                *group = greatest.max(*group);
+            }
+            let Some(block) = rows.first_chunk::<BLOCK>() else {
+                self.tail_rows.extend_from_slice(rows);
+                self.tail_levels.extend_from_slice(levels);
+                continue;
+            };
+            let offset = self.packed.len() as u32;
+            let row_bits = pack_rows(block, before, &mut self.packed);
+            self.packed.extend_from_slice(levels);
+            before = block[BLOCK - 1];
+            self.blocks.push(Block { last: before, offset, row_bits, level: greatest });
+        }
+    }
+
+    /// Gives back the room for more lists.
+    pub(super) fn shrink(&mut self) {
         self.blocks.shrink_to_fit();
         self.packed.shrink_to_fit();
         self.groups.shrink_to_fit();
@@ -161,40 +213,9 @@ impl Sealed {
         self.tail_levels.shrink_to_fit();
     }
 
-    /// Packs one list: rows, with their level or, where levels are steps, their share.
-    fn list(&mut self, postings: &[(Row, f32)]) -> List {
-        let exact = self.levels.are_exact();
-        let most = postings.iter().map(|(_, share)| *share).fold(0.0, f32::max);
-        let list = List {
-            blocks: self.blocks.len() as u32,
-            count: postings.len() as u32,
-            tail: self.tail_rows.len() as u32,
-            groups: self.groups.len() as u32,
-            step: if exact { 1.0 } else { above(f64::from(most) / (LEVELS - 1) as f64) },
-        };
-        let mut before = 0;
-        for (number, block) in postings.chunks(BLOCK).enumerate() {
-            let levels = block.iter().map(|(_, share)| stepped(*share, list.step));
-            let greatest = levels.clone().max().unwrap_or(0);
-            if number.is_multiple_of(GROUP) {
-                self.groups.push(greatest);
-            } else if let Some(group) = self.groups.last_mut() {
-                *group = greatest.max(*group);
-            }
-            if block.len() < BLOCK {
-                self.tail_rows.extend(block.iter().map(|(row, _)| *row));
-                self.tail_levels.extend(levels);
-                continue;
-            }
-            let mut rows = [0; BLOCK];
-            rows.iter_mut().zip(block).for_each(|(row, posting)| *row = posting.0);
-            let offset = self.packed.len() as u32;
-            let row_bits = pack_rows(&rows, before, &mut self.packed);
-            self.packed.extend(levels);
-            before = rows[BLOCK - 1];
-            self.blocks.push(Block { last: before, offset, row_bits, level: greatest });
-        }
-        list
+    /// Its lists, in the order of the terms.
+    pub(super) fn lists(&self) -> impl Iterator<Item = (&List, Postings<'_>)> {
+        (0..).zip(&self.lists).map(|(number, list)| (list, self.postings(number)))
     }
 
     /// Number of a term.

@@ -95,6 +95,57 @@ fn case() -> impl Strategy<Value = (Scoring, Vec<SparseVector>)> {
     prop_oneof![of(BM25, false), of(Scoring::Dot, true), of(Scoring::Dot, false), of(flat, false)]
 }
 
+/// Rows on their way to be sealed.
+fn gathered(spec: &FieldSpec, vectors: &[SparseVector], written: Option<Vec<u8>>) -> Gathered {
+    let known = written.is_some();
+    let mut rows = Gathered::new(spec, written);
+    for SparseVector { indices, values } in vectors {
+        rows.push((!known).then_some(indices), values).expect("a row that fits");
+    }
+    rows
+}
+
+/// An index read back from what it writes, and its weights.
+fn written(index: &SparseRows, vectors: &[SparseVector]) -> Result<SparseRows, IndexError> {
+    gathered(&index.spec, vectors, index.write().expect("bytes")).seal()
+}
+
+/// All that an index holds.
+fn debug(index: &SparseRows) -> String {
+    match &index.form {
+        Form::Head(head) => format!("{head:?}"),
+        Form::Sealed(sealed) => format!("{sealed:?}"),
+    }
+}
+
+#[test]
+fn postings_of_other_rows_or_torn_ones_are_refused() {
+    for scoring in [BM25, Scoring::Dot] {
+        let (vectors, index) = many(scoring, 3000);
+        let back = written(&index, &vectors).expect("its own");
+        back.check();
+        assert_eq!(debug(&back), debug(&index));
+        let bytes = index.write().expect("bytes").expect("a sealed index");
+        let refused = |vectors: &[SparseVector], bytes: Vec<u8>| {
+            let read = gathered(&index.spec, vectors, Some(bytes)).seal();
+            read.err().expect("an error").to_string()
+        };
+        for cut in (0..bytes.len()).step_by(97) {
+            assert!(refused(&vectors, bytes[..cut].to_vec()).contains("torn"), "cut at {cut}");
+            let mut turned = bytes.clone();
+            turned[cut] ^= 0x10;
+            assert!(refused(&vectors, turned).contains("torn"), "turned at {cut}");
+        }
+        assert!(refused(&vectors[1..], bytes.clone()).contains("its postings are of 3000 rows"));
+        // As many rows and terms, at other places.
+        let mut moved = vectors.clone();
+        let long = moved.iter().position(|row| row.indices.len() > 2).expect("a long row");
+        let short = moved.iter().position(|row| row.indices.is_empty()).expect("an empty row");
+        moved.swap(long, short);
+        assert!(refused(&moved, bytes).contains("not those of its postings"));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
@@ -128,6 +179,10 @@ proptest! {
         let sealed = SparseRows::seal(&spec, &from, &picks).expect("a sealed index");
         let all: Vec<Pick> = (0..sealed.len() as Row).map(|row| Pick { from: 0, row }).collect();
         let again = SparseRows::seal(&spec, &[&sealed], &all).expect("a sealed index");
+        let (back, told) = (debug(&written(&sealed, &merged).expect("its postings")), debug(&sealed));
+        prop_assert_eq!(&back, &told, "read back");
+        let (unwritten, told) = (debug(&gathered(&spec, &merged, None).seal().expect("rows")), debug(&sealed));
+        prop_assert_eq!(&unwritten, &told, "built anew");
         for (number, vector) in merged.iter().enumerate() {
             prop_assert_eq!(&sealed.vector(number as Row), vector);
             prop_assert_eq!(&again.vector(number as Row), vector);

@@ -234,6 +234,48 @@ fn a_merge_keeps_the_larger_codebook_and_its_codes() {
     agree(&merged, &mut clusters);
 }
 
+/// Read back from what they write.
+fn back(rows: &TokenRows) -> TokenRows {
+    let mut head = TokenRows::head(&rows.spec).unwrap();
+    (0..rows.len() as Row).for_each(|row| head.extend_unknown(rows.range(row).len()).unwrap());
+    head.seal_with(&rows.write().unwrap()).unwrap()
+}
+
+#[test]
+fn codes_come_back_and_are_not_coded_again() {
+    for size in [4, 33] {
+        let mut clusters = Clusters::new(size, 8);
+        let rows = sealed(&clusters.head(ENOUGH));
+        let (one, other) = (back(&rows), back(&rows));
+        one.check();
+        assert_eq!(one.write(), rows.write());
+        assert!((0..rows.len() as Row).all(|row| one.vector(row) == rows.vector(row)));
+        agree(&one, &mut clusters);
+        // Two books that are one, of two files.
+        let picks: Vec<Pick> = all(0, &one).into_iter().chain(all(1, &other)).collect();
+        let merged = TokenRows::seal(&spec(size), &[&one, &other], &picks).unwrap();
+        let twice = [coded_of(&rows).codes.as_slice(), coded_of(&rows).codes.as_slice()].concat();
+        assert!(coded_of(&merged).codes == twice, "copied");
+
+        let bytes = rows.write().unwrap();
+        let refused = |head: TokenRows, bytes: &[u8]| head.seal_with(bytes).err().unwrap().to_string();
+        let head = |tokens| {
+            let mut head = TokenRows::head(&spec(size)).unwrap();
+            head.extend_unknown(tokens).unwrap();
+            head
+        };
+        for cut in (0..bytes.len()).step_by(bytes.len() / 50) {
+            assert!(refused(head(rows.count()), &bytes[..cut]).contains("torn"), "cut at {cut}");
+            let mut turned = bytes.clone();
+            turned[cut] ^= 0x40;
+            assert!(refused(head(rows.count()), &turned).contains("torn"), "turned at {cut}");
+        }
+        assert!(refused(head(rows.count() - 1), &bytes).contains("and codes of"));
+        assert!(refused(TokenRows::head(&spec(size + 1)).unwrap(), &bytes).contains("torn"));
+    }
+    assert_eq!(Clusters::new(4, 8).head(3).write(), None);
+}
+
 #[test]
 fn a_codebook_is_outgrown() {
     let mut clusters = Clusters::new(4, 5);

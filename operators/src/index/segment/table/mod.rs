@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! segment ─▶ write ─▶ table: id, chunk, start, text, payload, origin, birth, digest │ vectors │ declared payload fields
-//!         └▶ indexes ─▶ bytes of the built FAISS indexes, beside the table
+//!         └▶ built ─▶ bytes of what took long to build, beside the table: FAISS indexes, postings
 //! table + bytes ─▶ read ─▶ the segment: same versions, same numbers, same vectors to the bit
 //! ```
+//! What the table holds is not in the bytes, and what the bytes hold is not read from the table.
 //! A version has as many rows as it has chunks or vectors in its widest field, and at least one. They follow each other,
 //! numbered from 0 by `chunk`; text *n*, the character of the document's text at which it starts, and vector *n* of a field
 //! stand in row *n*, null where there is none. What a document has once (its digest, a sparse vector) stands in row 0.
@@ -28,7 +29,7 @@ use parquet::errors::ParquetError;
 
 pub use read::{Table, read};
 pub use source::Source;
-pub use write::{Written, indexes, write};
+pub use write::{Written, built, write};
 
 use crate::index::IndexError;
 

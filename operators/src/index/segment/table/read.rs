@@ -1,5 +1,6 @@
 //! Tables into segments.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use arrow::array::{
@@ -8,7 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::ArrowPrimitiveType;
 use arrow::datatypes::{Float32Type, Int8Type, Int32Type, Int64Type, TimestampMillisecondType, UInt64Type};
-use freshet_schemas::{SparseVector, VectorKind};
+use freshet_schemas::VectorKind;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
@@ -20,8 +21,8 @@ use serde::de::IgnoredAny;
 use super::schema::{self, Columns};
 use super::source::{self, Source, Window};
 use super::{TableError, guarded};
-use crate::index::segment::{NewVersion, Order, Restore, Segment, SegmentSpec};
-use crate::index::{Chunk, FieldSpec, RowVector, Time, TokenMatrix};
+use crate::index::segment::{Begun, BuiltField, Field, Order, Restore, Segment, SegmentSpec, Wanted};
+use crate::index::{FieldSpec, Time};
 
 /// Most rows decoded at once.
 const BATCH_ROWS: usize = 1024;
@@ -39,43 +40,22 @@ pub struct Table {
 }
 
 /// Reads a table back: a segment of the same versions and vectors, with the same search results. What was sealed is sealed,
-/// what was a head is to be sealed by who has the time. `indexes`: what `indexes` gave for the segment that was written; dense
-/// fields of a sealed segment without are built anew.
+/// what was a head is to be sealed by who has the time. `built`: what `built` gave for the segment that was written; what is
+/// missing of a sealed segment is built anew.
 ///
 /// # Errors
-/// Bytes that are torn, or a table or an index of another segment.
-pub fn read<S: Source>(
-    mut from: S,
-    spec: &SegmentSpec,
-    indexes: Vec<(usize, Vec<u8>)>,
-) -> Result<Table, TableError> {
+/// Bytes that are torn, or a table or something built of another segment.
+pub fn read<S: Source>(mut from: S, spec: &SegmentSpec, built: Vec<BuiltField>) -> Result<Table, TableError> {
     let columns = Columns::of(spec);
     let read = source::metadata(&mut from)?;
     let (order, about) = metadata(&read, spec)?;
     let footer = guarded(|| ArrowReaderMetadata::try_new(read, ArrowReaderOptions::new()))?;
-    let mut roots = Vec::with_capacity(columns.read);
-    for wanted in &columns.schema.fields()[..columns.read] {
-        let wrong = |what| TableError::Column { column: wanted.name().clone(), what };
-        let Some((root, found)) = footer.schema().fields().find(wanted.name()) else {
-            let found: Vec<&str> =
-                footer.schema().fields().iter().map(|field| field.name().as_str()).collect();
-            return Err(wrong(format!("is missing, there are \"{}\"", found.join("\", \""))));
-        };
-        if found.data_type() != wanted.data_type() {
-            let (found, wanted) = (found.data_type(), wanted.data_type());
-            return Err(wrong(format!("is of type {found}, must be {wanted}")));
-        }
-        roots.push(root);
-    }
-    let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
+    check_columns(&columns, &footer)?;
+    let restore = Segment::restore(spec, order, built, rows_about(footer.metadata(), from.size()))?;
+    let mut rows = Rows { columns: &columns, fields: &spec.fields, restore, chunk: 0, row: 0 };
+    let leaves = leaves(&footer, &columns, rows.restore.fields());
+    let mask = ProjectionMask::leaves(footer.parquet_schema(), leaves);
     let batch_rows = batch_rows(footer.metadata());
-    let mut rows = Rows {
-        columns: &columns,
-        fields: &spec.fields,
-        restore: Segment::restore(spec, order, indexes)?,
-        open: None,
-        row: 0,
-    };
     let mut from_byte = 0;
     for group in 0..footer.metadata().num_row_groups() {
         let window = Window::read(&mut from, footer.metadata(), group, &mut from_byte)?;
@@ -86,8 +66,50 @@ pub fn read<S: Source>(
             rows.batch(&batch)?;
         }
     }
-    rows.close()?;
     Ok(Table { segment: rows.restore.finish()?, about })
+}
+
+/// Checks that all columns that are read are there, and of the right types.
+fn check_columns(columns: &Columns, footer: &ArrowReaderMetadata) -> Result<(), TableError> {
+    for wanted in &columns.schema.fields()[..columns.read] {
+        let wrong = |what| TableError::Column { column: wanted.name().clone(), what };
+        let Some((_, found)) = footer.schema().fields().find(wanted.name()) else {
+            let found: Vec<&str> =
+                footer.schema().fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(wrong(format!("is missing, there are \"{}\"", found.join("\", \""))));
+        };
+        if found.data_type() != wanted.data_type() {
+            let (found, wanted) = (found.data_type(), wanted.data_type());
+            return Err(wrong(format!("is of type {found}, must be {wanted}")));
+        }
+    }
+    Ok(())
+}
+
+/// The leaves of the columns that are read, without what is in what was built.
+fn leaves(footer: &ArrowReaderMetadata, columns: &Columns, fields: &[Field]) -> Vec<usize> {
+    let read: BTreeSet<&str> =
+        columns.schema.fields()[..columns.read].iter().map(|column| column.name().as_str()).collect();
+    let mut left = BTreeSet::new();
+    for (names, field) in columns.vectors.iter().zip(fields) {
+        match field.wanted() {
+            Wanted::Vectors => {}
+            Wanted::Weights => drop(left.insert((names.name.as_str(), schema::TERM))),
+            Wanted::Scales => drop(left.insert((names.name.as_str(), schema::ELEMENT))),
+        }
+    }
+    let leaves = footer.parquet_schema().columns().iter().enumerate().filter(|(_, leaf)| {
+        let path = leaf.path().parts();
+        let (root, last) = (path.first().map_or("", String::as_str), path.last().map_or("", String::as_str));
+        read.contains(root) && !left.contains(&(root, last))
+    });
+    leaves.map(|(number, _)| number).collect()
+}
+
+/// About as many rows as the metadata says; no more than so many bytes can hold.
+fn rows_about(of: &ParquetMetaData, bytes: u64) -> usize {
+    let rows = usize::try_from(of.file_metadata().num_rows()).unwrap_or(0);
+    rows.min(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 /// Checks what the metadata says; the order of versions, and what is not ours.
@@ -134,48 +156,66 @@ fn batch_rows(of: &ParquetMetaData) -> usize {
     (BATCH_BYTES / per_row).clamp(1, BATCH_ROWS)
 }
 
-/// Rows on their way from Parquet: those of the version being read, and how many have come.
+/// Rows on their way from Parquet.
 struct Rows<'a> {
     columns: &'a Columns,
     fields: &'a [FieldSpec],
     restore: Restore,
-    open: Option<Open>,
+    /// Number that the next row has in its version, unless it begins one.
+    chunk: i32,
     /// Number of the next row.
     row: usize,
 }
 
-/// A version of which all rows so far have been read.
-struct Open {
-    version: NewVersion,
-    born: Time,
-    rows: usize,
-}
-
 impl Rows<'_> {
-    fn close(&mut self) -> Result<(), TableError> {
-        match self.open.take() {
-            Some(Open { version, born, rows: _ }) => Ok(self.restore.push(&version, born)?),
-            None => Ok(()),
-        }
-    }
-
     fn batch(&mut self, batch: &RecordBatch) -> Result<(), TableError> {
         let batch = Batch::of(self.columns, self.fields, batch)?;
         for row in 0..batch.rows {
-            let at = self.row;
-            self.row += 1;
-            let chunk = batch.chunks[row];
-            if chunk == 0 {
-                self.close()?;
-                self.open = Some(batch.open(row, self.fields.len(), at)?);
+            let at = self.row + row;
+            match batch.chunks[row] {
+                0 => self.restore.begin(batch.begun(row, at)?)?,
+                chunk if chunk != self.chunk || self.chunk == 0 => {
+                    let what = format!("is {chunk}, must be {} or 0", self.chunk);
+                    return Err(wrong(at, schema::CHUNK, what));
+                }
+                _ => {}
             }
-            let Some(open) = self.open.as_mut().filter(|open| usize::try_from(chunk) == Ok(open.rows)) else {
-                let next = self.open.as_ref().map_or(0, |open| open.rows);
-                return Err(wrong(at, schema::CHUNK, format!("is {chunk}, must be {next} or 0")));
-            };
-            batch.add(row, open, self.columns, self.fields, at)?;
+            self.chunk = batch.chunks[row].saturating_add(1);
+            self.text(&batch, row, at)?;
         }
+        for ((vectors, names), (spec, field)) in
+            batch.vectors.iter().zip(&self.columns.vectors).zip(self.fields.iter().zip(self.restore.fields()))
+        {
+            let wrong = |row, what| wrong(self.row + row, names.name.as_str(), what);
+            vectors.add(batch.chunks, spec, field).map_err(|(row, what)| wrong(row, what))?;
+        }
+        self.row += batch.rows;
         Ok(())
+    }
+
+    /// Adds the text of a row to its version.
+    fn text(&mut self, batch: &Batch<'_>, row: usize, at: usize) -> Result<(), TableError> {
+        let (found, wanted) = (batch.ids.value(row), self.restore.last_id().unwrap_or_default());
+        if found != wanted {
+            return Err(wrong(at, schema::ID, format!("is \"{found}\", must be \"{wanted}\" as in chunk 0")));
+        }
+        if batch.texts.is_null(row) {
+            return Ok(());
+        }
+        let before = self.restore.last_chunks();
+        follows(before, batch.chunks[row]).map_err(|what| wrong(at, schema::TEXT, what))?;
+        if batch.starts.is_null(row) {
+            return Err(wrong(at, schema::START, "is null, must be there with the text".into()));
+        }
+        Ok(self.restore.chunk(batch.starts.value(row), batch.texts.value(row))?)
+    }
+}
+
+/// Whether so many before it make a text or vector the one of a chunk.
+fn follows(before: usize, chunk: i32) -> Result<(), String> {
+    match usize::try_from(chunk) == Ok(before) {
+        true => Ok(()),
+        false => Err(format!("is there, but chunk {before} has none")),
     }
 }
 
@@ -202,16 +242,25 @@ enum Vectors<'a> {
     },
     Sparse {
         lists: &'a ListArray,
-        terms: &'a [u64],
+        /// None where they are not wanted.
+        terms: Option<&'a [u64]>,
         weights: &'a [f32],
     },
     Multi {
-        tokens: &'a ListArray,
-        codes: &'a ListArray,
-        values: &'a [i8],
+        /// None where they are not wanted.
+        tokens: Option<Tokens<'a>>,
         scales: &'a ListArray,
         each: &'a [f32],
     },
+}
+
+/// The codes of token vectors.
+struct Tokens<'a> {
+    /// Tokens of a row.
+    lists: &'a ListArray,
+    /// Codes of a token.
+    codes: &'a ListArray,
+    values: &'a [i8],
 }
 
 impl<'a> Batch<'a> {
@@ -237,22 +286,18 @@ impl<'a> Batch<'a> {
                     let lists = list(name, column(name)?)?;
                     let unlike = || column_is(name, "is not of sparse vectors");
                     let pairs = lists.values().as_struct_opt().ok_or_else(unlike)?;
-                    let part = |part| pairs.column_by_name(part).ok_or_else(unlike);
-                    let terms = primitive::<UInt64Type>(name, part("term")?)?;
-                    Vectors::Sparse {
-                        lists,
-                        terms,
-                        weights: primitive::<Float32Type>(name, part("weight")?)?,
-                    }
+                    let terms = pairs.column_by_name(schema::TERM);
+                    let terms = terms.map(|terms| primitive::<UInt64Type>(name, terms)).transpose()?;
+                    let weights = pairs.column_by_name(schema::WEIGHT).ok_or_else(unlike)?;
+                    Vectors::Sparse { lists, terms, weights: primitive::<Float32Type>(name, weights)? }
                 }
                 (VectorKind::Multi, scales) => {
-                    let tokens = list(name, column(name)?)?;
-                    let codes = list(name, tokens.values())?;
-                    let values = primitive::<Int8Type>(name, codes.values())?;
+                    let tokens = batch.column_by_name(name);
+                    let tokens = tokens.map(|column| Tokens::of(name, column)).transpose()?;
                     let name = scales.as_deref().unwrap_or_default();
                     let scales = list(name, column(name)?)?;
                     let each = primitive::<Float32Type>(name, scales.values())?;
-                    Vectors::Multi { tokens, codes, values, scales, each }
+                    Vectors::Multi { tokens, scales, each }
                 }
             });
         }
@@ -279,8 +324,8 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// A version that begins in a row.
-    fn open(&self, row: usize, fields: usize, at: usize) -> Result<Open, TableError> {
+    /// The version that begins in a row.
+    fn begun(&self, row: usize, at: usize) -> Result<Begun<'a>, TableError> {
         let payload = self.payloads.value(row);
         if let Err(error) = serde_json::from_str::<IgnoredAny>(payload) {
             return Err(wrong(at, schema::PAYLOAD, format!("is no JSON: {error}")));
@@ -292,90 +337,90 @@ impl<'a> Batch<'a> {
         let born = Time::try_from(born).map_err(|_| {
             wrong(at, schema::BORN, format!("is {born} ms since the epoch, must not be negative"))
         })?;
-        let version = NewVersion {
-            id: self.ids.value(row).to_owned(),
-            origin: (self.partitions[row], self.offsets[row]),
-            payload: payload.to_owned(),
-            digest: self.digests.value(row).to_vec(),
-            chunks: Vec::new(),
-            fields: vec![Vec::new(); fields],
-        };
-        Ok(Open { version, born, rows: 0 })
-    }
-
-    /// Adds a row to its version.
-    fn add(
-        &self,
-        row: usize,
-        open: &mut Open,
-        columns: &Columns,
-        fields: &[FieldSpec],
-        at: usize,
-    ) -> Result<(), TableError> {
-        let Open { version, rows, .. } = open;
-        if self.ids.value(row) != version.id {
-            let (found, wanted) = (self.ids.value(row), &version.id);
-            return Err(wrong(at, schema::ID, format!("is \"{found}\", must be \"{wanted}\" as in chunk 0")));
-        }
-        let follows = |column: &str, before: usize| match before == *rows {
-            true => Ok(()),
-            false => Err(wrong(at, column, format!("is there, but chunk {before} has none"))),
-        };
-        if self.texts.is_valid(row) {
-            follows(schema::TEXT, version.chunks.len())?;
-            if self.starts.is_null(row) {
-                return Err(wrong(at, schema::START, "is null, must be there with the text".into()));
-            }
-            let text = self.texts.value(row).to_owned();
-            version.chunks.push(Chunk { start: self.starts.value(row), text });
-        }
-        for (((vectors, names), spec), to) in
-            self.vectors.iter().zip(&columns.vectors).zip(fields).zip(&mut version.fields)
-        {
-            let name = names.name.as_str();
-            let vector = vectors.get(row, spec).map_err(|what| wrong(at, name, what))?;
-            if let Some(vector) = vector {
-                follows(name, to.len())?;
-                to.push(vector);
-            }
-        }
-        *rows += 1;
-        Ok(())
+        let origin = (self.partitions[row], self.offsets[row]);
+        Ok(Begun { id: self.ids.value(row), born, origin, payload, digest: self.digests.value(row) })
     }
 }
 
+impl<'a> Tokens<'a> {
+    fn of(name: &str, column: &'a ArrayRef) -> Result<Self, TableError> {
+        let lists = list(name, column)?;
+        let codes = list(name, lists.values())?;
+        Ok(Self { lists, codes, values: primitive::<Int8Type>(name, codes.values())? })
+    }
+
+    /// The codes of a row, which has so many scales.
+    fn row(&self, row: usize, scales: usize, size: usize) -> Result<&'a [i8], String> {
+        let tokens = range(self.lists, row);
+        if self.lists.is_null(row) || tokens.len() != scales {
+            return Err(format!("has {} tokens and {scales} scales, or one of both is null", tokens.len()));
+        }
+        let mut sizes = tokens.clone().map(|token| range(self.codes, token).len());
+        if let Some(odd) = sizes.find(|codes| *codes != size) {
+            return Err(format!("has a token of {odd} codes, must be {size}"));
+        }
+        let offsets = self.codes.value_offsets();
+        Ok(&self.values[offsets[tokens.start] as usize..offsets[tokens.end] as usize])
+    }
+}
+
+/// What is wrong with a row.
+type Wrong = (usize, String);
+
 impl Vectors<'_> {
-    fn get(&self, row: usize, spec: &FieldSpec) -> Result<Option<RowVector>, String> {
-        match self {
-            Self::Dense { lists, values } => {
-                let at = row * spec.size..(row + 1) * spec.size;
-                Ok(lists.is_valid(row).then(|| RowVector::Dense(values[at].to_vec())))
+    /// Gives the vectors of some rows, which have those numbers in their versions, to their field.
+    fn add(&self, chunks: &[i32], spec: &FieldSpec, to: &mut Field) -> Result<(), Wrong> {
+        let nulls = match self {
+            Self::Dense { lists, .. } => lists.nulls(),
+            Self::Sparse { lists, .. } => lists.nulls(),
+            Self::Multi { scales, .. } => scales.nulls(),
+        };
+        // Dense rows that lie together are added together.
+        let mut together = 0..0;
+        for (row, &chunk) in chunks.iter().enumerate() {
+            if chunk == 0 {
+                to.begin();
             }
+            if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                match self {
+                    Self::Multi { tokens: Some(tokens), .. } if tokens.lists.is_valid(row) => {
+                        return Err((row, "has tokens and no scales".to_owned()));
+                    }
+                    Self::Dense { .. } | Self::Sparse { .. } | Self::Multi { .. } => continue,
+                }
+            }
+            follows(to.open() as usize, chunk).map_err(|what| (row, what))?;
+            to.row();
+            if together.end != row {
+                self.add_dense(together.clone(), spec, to)?;
+                together.start = row;
+            }
+            together.end = row + 1;
+            self.add_row(row, spec, to).map_err(|what| (row, what))?;
+        }
+        self.add_dense(together, spec, to)
+    }
+
+    fn add_dense(&self, rows: Range<usize>, spec: &FieldSpec, to: &mut Field) -> Result<(), Wrong> {
+        let Self::Dense { values, .. } = self else { return Ok(()) };
+        let vectors = &values[rows.start * spec.size..rows.end * spec.size];
+        to.dense(vectors).map_err(|what| {
+            let odd = vectors.iter().position(|value| !value.is_finite()).unwrap_or(0);
+            (rows.start + odd / spec.size.max(1), what)
+        })
+    }
+
+    fn add_row(&self, row: usize, spec: &FieldSpec, to: &mut Field) -> Result<(), String> {
+        match self {
+            Self::Dense { .. } => Ok(()),
             Self::Sparse { lists, terms, weights } => {
                 let at = range(lists, row);
-                let vector =
-                    || SparseVector { indices: terms[at.clone()].to_vec(), values: weights[at].to_vec() };
-                Ok(lists.is_valid(row).then(|| RowVector::Sparse(vector())))
+                to.sparse(terms.map(|terms| &terms[at.clone()]), &weights[at])
             }
-            Self::Multi { tokens, codes, values, scales, each } => {
-                let (of_tokens, of_scales) = (range(tokens, row), range(scales, row));
-                if tokens.is_valid(row) != scales.is_valid(row) || of_tokens.len() != of_scales.len() {
-                    let (tokens, scales) = (of_tokens.len(), of_scales.len());
-                    return Err(format!("has {tokens} tokens and {scales} scales, or one of both is null"));
-                }
-                if let Some(odd) =
-                    of_tokens.clone().map(|token| range(codes, token)).find(|at| at.len() != spec.size)
-                {
-                    return Err(format!("has a token of {} codes, must be {}", odd.len(), spec.size));
-                }
-                let (start, end) =
-                    (codes.value_offsets()[of_tokens.start], codes.value_offsets()[of_tokens.end]);
-                let matrix = || TokenMatrix {
-                    dim: spec.size,
-                    codes: values[start as usize..end as usize].to_vec(),
-                    scales: each[of_scales].to_vec(),
-                };
-                Ok(tokens.is_valid(row).then(|| RowVector::Multi(matrix())))
+            Self::Multi { tokens, scales, each } => {
+                let scales = &each[range(scales, row)];
+                let codes = tokens.as_ref().map(|tokens| tokens.row(row, scales.len(), spec.size));
+                to.multi(codes.transpose()?, scales)
             }
         }
     }

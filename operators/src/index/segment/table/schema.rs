@@ -43,7 +43,12 @@ pub(super) const PARTITION: &str = "partition";
 pub(super) const OFFSET: &str = "offset";
 pub(super) const BORN: &str = "born";
 pub(super) const DIGEST: &str = "digest";
-/// How many these are.
+/// Of a sparse vector: its terms, and their weights.
+pub(super) const TERM: &str = "term";
+pub(super) const WEIGHT: &str = "weight";
+/// Of a list: its elements.
+pub(super) const ELEMENT: &str = "element";
+/// How many columns every table has.
 const OWN: usize = 9;
 
 /// The columns of a vector field.
@@ -177,14 +182,14 @@ pub(super) fn list(element: DataType) -> DataType {
 
 /// The element of a list; never null.
 pub(super) fn element(kind: DataType) -> Arc<Field> {
-    Arc::new(Field::new("element", kind, false))
+    Arc::new(Field::new(ELEMENT, kind, false))
 }
 
 /// A term of a sparse vector and its weight.
 pub(super) fn weighted() -> Fields {
     Fields::from(vec![
-        Field::new("term", DataType::UInt64, false),
-        Field::new("weight", DataType::Float32, false),
+        Field::new(TERM, DataType::UInt64, false),
+        Field::new(WEIGHT, DataType::Float32, false),
     ])
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::index::payload::{PayloadField, PayloadKind};
 use crate::index::rows::{RowSet, Search};
-use crate::index::segment::{Marks, NewVersion, Segment, SegmentSpec, Source, Version};
+use crate::index::segment::{BuiltField, Marks, NewVersion, Segment, SegmentSpec, Source, Version};
 use crate::index::{Chunk, FieldSpec, Metric, Probe, RowVector, Scoring, Time, TokenCoding, TokenMatrix};
 
 const SIZE: usize = 3;
@@ -147,8 +147,8 @@ fn stored(bytes: &[u8]) -> impl ChunkReader + 'static {
     PutPayload::from(bytes.to_vec()).into_iter().next().unwrap()
 }
 
-fn read_back(bytes: &[u8], spec: &SegmentSpec, indexes: Vec<(usize, Vec<u8>)>) -> Segment {
-    let table = read(stored(bytes), spec, indexes).unwrap();
+fn read_back(bytes: &[u8], spec: &SegmentSpec, built: Vec<BuiltField>) -> Segment {
+    let table = read(stored(bytes), spec, built).unwrap();
     assert_eq!(table.about, [("cut".to_owned(), "17".to_owned())]);
     table.segment.check();
     table.segment
@@ -244,15 +244,17 @@ proptest! {
     fn a_sealed_segment_comes_back(versions in vec(version(), 0..20)) {
         let (head, marks) = grown(&versions);
         let sealed = seal(&head, marks);
-        let back = read_back(&written(&sealed, &spec()), &spec(), indexes(&sealed).unwrap());
+        let back = read_back(&written(&sealed, &spec()), &spec(), built(&sealed, 0).unwrap());
         prop_assert!(back.is_sealed());
         same(&sealed, &back);
+        // Built anew: the same.
+        same(&sealed, &read_back(&written(&sealed, &spec()), &spec(), Vec::new()));
     }
 
     #[test]
     fn a_head_comes_back(versions in vec(version(), 0..20)) {
         let (head, marks) = grown(&versions);
-        let back = read_back(&written(&head, &spec()), &spec(), indexes(&head).unwrap());
+        let back = read_back(&written(&head, &spec()), &spec(), built(&head, 0).unwrap());
         prop_assert!(!back.is_sealed());
         same(&head, &back);
         same(&seal(&head, marks.clone()), &seal(&back, marks));
@@ -285,33 +287,48 @@ fn some(count: u64) -> Vec<(NewVersion, Time, bool)> {
 }
 
 #[test]
-fn built_indexes_come_back() {
+fn what_was_built_comes_back() {
     let (head, marks) = grown(&some(4200));
     let sealed = seal(&head, marks);
-    let (bytes, built) = (written(&sealed, &spec()), indexes(&sealed).unwrap());
-    assert_eq!(built.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1]);
-    same(&sealed, &read_back(&bytes, &spec(), built.clone()));
+    let (bytes, all) = (written(&sealed, &spec()), built(&sealed, 4000).unwrap());
+    let fields = |built: &[BuiltField]| built.iter().map(|built| built.field).collect::<Vec<_>>();
+    // Of field 3 there are no rows.
+    assert_eq!(fields(&all), [0, 1, 2]);
+    assert_eq!(fields(&built(&sealed, 4201).unwrap()), [0], "two rows a document");
+    assert_eq!(built(&head, 0).unwrap(), [], "heads have nothing");
+    same(&sealed, &read_back(&bytes, &spec(), all.clone()));
     // Built anew: the same, since building is deterministic.
     same(&sealed, &read_back(&bytes, &spec(), Vec::new()));
 
-    let refused = |built: Vec<(usize, Vec<u8>)>, bytes: &[u8]| {
-        read(stored(bytes), &spec(), built).err().unwrap().to_string()
-    };
-    let mut torn = built.clone();
-    let middle = torn[0].1.len() / 2;
-    torn[0].1[middle] ^= 1;
-    assert!(refused(torn, &bytes).contains("are torn"));
-    let of_other = vec![(1, built[0].1.clone())];
-    assert!(refused(of_other, &bytes).contains("rows of another field"));
-    let of_sparse = vec![(2, built[0].1.clone())];
-    assert!(refused(of_sparse, &bytes).contains("not dense"));
-    let unknown = vec![(9, built[0].1.clone())];
-    assert!(refused(unknown, &bytes).contains("field 9, which has none"));
+    let refused =
+        |built: Vec<BuiltField>, bytes: &[u8]| read(stored(bytes), &spec(), built).err().unwrap().to_string();
+    let moved = |from: usize, field: usize| vec![BuiltField { field, bytes: all[from].bytes.clone() }];
+    for which in [0, 2] {
+        for place in (0..all[which].bytes.len()).step_by(1 + all[which].bytes.len() / 40) {
+            let mut torn = all.clone();
+            torn[which].bytes.truncate(place);
+            assert!(refused(torn, &bytes).contains("torn"), "field {which} cut at {place}");
+        }
+    }
+    let mut torn = all.clone();
+    let middle = torn[0].bytes.len() / 2;
+    torn[0].bytes[middle] ^= 1;
+    assert!(refused(torn, &bytes).contains("is torn"));
+    assert!(refused(moved(0, 1), &bytes).contains("not those of the index"));
+    assert!(
+        refused(moved(0, 2), &bytes).contains("torn")
+            || refused(moved(0, 2), &bytes).contains("another format")
+    );
+    assert!(refused(moved(2, 3), &bytes).contains("torn"), "more than no rows can have");
+    assert!(refused(moved(2, 0), &bytes).contains("is torn"));
+    assert!(refused(moved(0, 4), &bytes).contains("not for them"));
+    assert!(refused(moved(0, 9), &bytes).contains("field 9, which has none"));
     let (fewer, _) = grown(&some(4100));
-    let all = Marks::new(fewer.versions().births(), Vec::new());
-    let fewer = written(&seal(&fewer, all), &spec());
-    assert!(refused(built.clone(), &fewer).contains("of the built index"));
-    assert!(refused(built, &written(&head, &spec())).contains("field 0, which has none"));
+    let alive = Marks::new(fewer.versions().births(), Vec::new());
+    let fewer = written(&seal(&fewer, alive), &spec());
+    assert!(refused(moved(0, 0), &fewer).contains("not those of the index"));
+    assert!(refused(moved(2, 2), &fewer).contains("its postings are of 4200 rows"));
+    assert!(refused(moved(0, 0), &written(&head, &spec())).contains("field 0, which has none"));
 }
 
 #[test]

@@ -17,9 +17,10 @@ use serde_json::Value;
 
 use super::TableError;
 use super::schema::{self, Columns};
+use crate::index::FieldSpec;
 use crate::index::payload::PayloadKind;
-use crate::index::segment::{FieldRows, Segment, SegmentSpec, Version};
-use crate::index::{FieldSpec, RowVector};
+use crate::index::rows::Row;
+use crate::index::segment::{BuiltField, FieldRows, Segment, SegmentField, SegmentSpec, Version};
 
 /// Rows given to Parquet at once.
 const BATCH_ROWS: usize = 1024;
@@ -79,21 +80,20 @@ pub fn write<W: Write + Send>(
     Ok(Written { versions, rows: total, bytes: writer.bytes_written() })
 }
 
-/// Bytes of the built FAISS indexes of dense fields, by field number, for `read`. Heads have none, and neither have
-/// fields with so few rows that these are scanned.
+/// What was built of a segment's fields of at least so many rows, for `read`. Heads have none.
 ///
 /// # Errors
-/// FAISS failing.
-pub fn indexes(segment: &Segment) -> Result<Vec<(usize, Vec<u8>)>, TableError> {
-    let mut indexes = Vec::new();
-    for (number, field) in segment.fields().iter().enumerate() {
-        if let FieldRows::Dense(rows) = &field.rows
-            && rows.has_near()
+/// The library below failing.
+pub fn built(segment: &Segment, rows_min: usize) -> Result<Vec<BuiltField>, TableError> {
+    let mut built = Vec::new();
+    for (field, SegmentField { rows, .. }) in segment.fields().iter().enumerate() {
+        if rows.len() >= rows_min
+            && let Some(bytes) = rows.write()?
         {
-            indexes.push((number, rows.write()?));
+            built.push(BuiltField { field, bytes });
         }
     }
-    Ok(indexes)
+    Ok(built)
 }
 
 fn metadata(segment: &Segment, spec: &SegmentSpec) -> Result<[(&'static str, String); 4], TableError> {
@@ -193,9 +193,7 @@ impl Rows {
         self.digests.append_option(digest);
         self.bytes += bytes + 40;
         for (vectors, field) in self.vectors.iter_mut().zip(segment.fields()) {
-            let vector = field.layout.rows(version).nth(row).map(|row| field.rows.vector(row));
-            self.bytes += vector.as_ref().map_or(0, RowVector::bytes);
-            vectors.push(vector);
+            self.bytes += vectors.push(&field.rows, field.layout.rows(version).nth(row));
         }
         for (path, scalars) in &mut self.scalars {
             // Several values are for the payload to show.
@@ -253,25 +251,21 @@ impl Vectors {
         }
     }
 
-    fn push(&mut self, vector: Option<RowVector>) {
-        self.nulls.append(vector.is_some());
-        let before = self.floats.len();
-        match vector {
-            None if self.kind == VectorKind::Dense => {
-                self.floats.resize(self.floats.len() + self.size as usize, 0.0);
-            }
-            None => {}
-            Some(RowVector::Dense(vector)) => self.floats.extend(vector),
-            Some(RowVector::Multi(matrix)) => {
-                self.codes.extend(matrix.codes);
-                self.floats.extend(matrix.scales);
-            }
-            Some(RowVector::Sparse(vector)) => {
-                self.terms.extend(vector.indices);
-                self.floats.extend(vector.values);
-            }
+    /// Adds a row, or none where there is none; how many bytes that takes.
+    fn push(&mut self, rows: &FieldRows, row: Option<Row>) -> usize {
+        self.nulls.append(row.is_some());
+        let before = (self.floats.len(), self.terms.len(), self.codes.len());
+        match (rows, row) {
+            (FieldRows::Dense(rows), Some(row)) => self.floats.extend_from_slice(rows.row(row)),
+            (FieldRows::Dense(_), None) => self.floats.resize(before.0 + self.size as usize, 0.0),
+            (FieldRows::Sparse(rows), Some(row)) => rows.append(row, &mut self.terms, &mut self.floats),
+            (FieldRows::Multi(rows), Some(row)) => rows.append(row, &mut self.codes, &mut self.floats),
+            (FieldRows::Sparse(_) | FieldRows::Multi(_), None) => {}
         }
-        self.lengths.push(self.floats.len() - before);
+        let (floats, terms, codes) =
+            (self.floats.len() - before.0, self.terms.len() - before.1, self.codes.len() - before.2);
+        self.lengths.push(floats);
+        floats * size_of::<f32>() + terms * size_of::<u64>() + codes
     }
 
     fn finish(mut self, to: &mut Vec<ArrayRef>) -> Result<(), TableError> {
