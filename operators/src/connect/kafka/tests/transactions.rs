@@ -135,10 +135,8 @@ fn held_up<'a>(kafka: &'a Kafka, answers: &'a str, then: impl Fn() + 'a) -> impl
     }
 }
 
-/// Transactions are short, and records wait a while before they are sent. Connections stay: a third of so short a time is no
-/// longer than what the records wait.
-const SHORT: [(&str, &str); 3] =
-    [("transaction.timeout.ms", "1000"), ("linger.ms", "300"), ("connections.max.idle.ms", "60000")];
+/// Transactions are short, and records wait a while before they are sent.
+const SHORT: [(&str, &str); 2] = [("transaction.timeout.ms", "1000"), ("linger.ms", "300")];
 
 #[test]
 fn a_transaction_that_lasts_too_long_is_begun_again() {
