@@ -86,6 +86,10 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE: &str = "connections.max.idle.ms";
 /// Such lives in the time that a transaction may last.
 const IDLE_PER_TRANSACTION: u32 = 3;
+/// Least of such lives. Librdkafka ends a connection that was idle for that long also while a request waits to be sent on it,
+/// and asks for the coordinator of transactions half a second after it has made a connection for that: were lives no longer,
+/// each question would end with its connection, and a transaction would wait for ever.
+const IDLE_MIN: Duration = Duration::from_secs(2);
 
 /// Names under which librdkafka knows a default's property too; one that the configuration uses stands.
 const ALIASES: &[(&str, &str)] = &[
@@ -176,7 +180,8 @@ impl Clients {
             .unwrap_or_else(|| TRANSACTION_TIMEOUT.max(millis("socket.timeout.ms").unwrap_or_default()));
         config.set("transaction.timeout.ms", timeout.as_millis().to_string());
         if self.property(IDLE).is_none() {
-            config.set(IDLE, (timeout / IDLE_PER_TRANSACTION).as_millis().max(1).to_string());
+            let idle = (timeout / IDLE_PER_TRANSACTION).max(IDLE_MIN);
+            config.set(IDLE, idle.as_millis().to_string());
         }
         (config, timeout)
     }

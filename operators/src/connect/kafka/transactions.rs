@@ -12,6 +12,7 @@
 //! Brokers abort a transaction that lasts too long, for example because they could not be reached, and then fence its
 //! producer as they would for another process. Which it was is told by the progress beside the offsets: if nobody has
 //! changed it, a new producer goes on, with the same batch or, if its commit has happened after all, with the next.
+//! So does it where librdkafka waits for what never comes, long after brokers have ended the transaction.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -24,11 +25,14 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, TopicPartitionList};
 
+use self::trouble::{Patience, Trouble, aside, blame, is_fenced, is_stuck, repeat, trouble};
 use super::super::{Batch, ConnectError, Progress, TransactionWriter, lock};
 use super::admin::until_answered;
 use super::clients::{Clients, Reports, code_of, hint, is_transient};
 use super::sink::headers_of;
 use crate::crash;
+
+mod trouble;
 
 /// Longest wait of one call; calls are repeated.
 const CALL: Duration = Duration::from_secs(5);
@@ -36,6 +40,8 @@ const CALL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(200);
 /// Time between two looks at whether to go on.
 const LOOK: Duration = Duration::from_millis(100);
+/// Times that a transaction may last until its producer is given up.
+const PATIENCE: u32 = 3;
 
 /// Writes transactions of one group.
 pub(super) struct KafkaWriter {
@@ -50,6 +56,8 @@ pub(super) struct KafkaWriter {
     committed: BTreeMap<Partition, Progress>,
     /// Time after which brokers abort a transaction.
     timeout: Duration,
+    /// Time after which the producer of a transaction that comes to no end is given up.
+    patience: Duration,
 }
 
 /// What has become of the records of one attempt.
@@ -99,18 +107,6 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Why an attempt came to nothing; the transaction is still open.
-enum Trouble {
-    /// Records that will never be written as they are, with the reasons.
-    Refused(Vec<(usize, String)>),
-    /// Worth another attempt.
-    Again(KafkaError),
-    /// Nothing can be written any more.
-    Fatal(KafkaError),
-    /// Nobody waits any more.
-    Closed,
-}
-
 impl KafkaWriter {
     /// Starts the producer and fences the one before it.
     pub(super) fn start(
@@ -119,6 +115,7 @@ impl KafkaWriter {
         topic: &str,
         answer: Duration,
     ) -> Result<Self, ConnectError> {
+        let timeout = clients.transactional().1;
         let mut writer = Self {
             clients: Arc::clone(clients),
             group: Arc::clone(group),
@@ -127,7 +124,8 @@ impl KafkaWriter {
             fates: Arc::default(),
             attempt: 0,
             committed: BTreeMap::new(),
-            timeout: clients.transactional().1,
+            timeout,
+            patience: (timeout * PATIENCE).max(answer),
         };
         let producer = writer.producer()?;
         until_answered(clients, answer, |left| producer.init_transactions(left))
@@ -150,7 +148,7 @@ impl KafkaWriter {
         producer.map_err(|error| self.clients.error("write transactions", &error))
     }
 
-    /// Goes on with a new producer after brokers have given the one before up. Returns whether the batch is written.
+    /// Goes on with a new producer after the one before was given up. Returns whether the batch is written.
     fn begin_again(
         &mut self,
         batch: &Batch,
@@ -162,12 +160,15 @@ impl KafkaWriter {
             "a transaction lasted longer than transaction.timeout.ms, so the brokers have ended it; beginning again"
         );
         end(self.producer.take());
-        let fatal = |_| Trouble::Fatal(why.clone());
-        let producer = self.producer().map_err(fatal)?;
-        repeat(pause, || producer.init_transactions(CALL)).map_err(|trouble| match trouble {
-            Trouble::Again(error) => Trouble::Fatal(error),
-            Trouble::Refused(_) | Trouble::Fatal(_) | Trouble::Closed => trouble,
-        })?;
+        let producer = loop {
+            let producer = self.producer().map_err(|_| Trouble::Fatal(why.clone()))?;
+            match repeat(self.patience(pause), || producer.init_transactions(CALL).map_err(trouble)) {
+                Ok(()) => break producer,
+                Err(Trouble::Fatal(error)) if is_stuck(&error) => end(Some(producer)),
+                Err(Trouble::Again(error)) => return Err(Trouble::Fatal(error)),
+                Err(trouble) => return Err(trouble),
+            }
+        };
         self.producer = Some(producer);
         let mut written = self.committed.clone();
         written.extend(batch.progress.clone());
@@ -182,7 +183,7 @@ impl KafkaWriter {
             return Ok(true);
         }
         // Another process has answered meanwhile, and was ended just now: its answers must not come twice.
-        if now == self.committed { Ok(false) } else { Err(Trouble::Fatal(why.clone())) }
+        if now == self.committed { Ok(false) } else { Err(Trouble::Fatal(KafkaError::Global(Code::Fenced))) }
     }
 
     /// What is beside the offsets of some partitions.
@@ -206,7 +207,12 @@ impl KafkaWriter {
         Ok(progress)
     }
 
-    fn attempt(&mut self, batch: &Batch, pause: &dyn Fn(Duration) -> bool) -> Result<(), Trouble> {
+    /// From now on.
+    fn patience<'a>(&self, pause: &'a dyn Fn(Duration) -> bool) -> Patience<'a> {
+        Patience { pause, end: Instant::now() + self.patience }
+    }
+
+    fn attempt(&mut self, batch: &Batch, patience: Patience<'_>) -> Result<(), Trouble> {
         self.attempt += 1;
         *lock(&self.fates.state) = State { attempt: self.attempt, ..State::default() };
         let Some(producer) = &self.producer else { return Err(Trouble::Closed) };
@@ -227,23 +233,25 @@ impl KafkaWriter {
                     lock(&self.fates.state).failed.push((number, error));
                     break;
                 }
-                if !pause(LOOK) {
-                    return Err(Trouble::Closed);
-                }
+                patience.pause(LOOK)?;
                 message = refused;
             }
         }
-        self.delivered(producer, batch, pause)?;
+        self.delivered(producer, batch, patience)?;
         crash::point("transaction.written");
         if !batch.progress.is_empty() {
             let offsets = self.offsets(batch).map_err(Trouble::Fatal)?;
-            let group = self.group.group_metadata().ok_or_else(|| {
-                Trouble::Fatal(KafkaError::ClientCreation("the consumer has no group".to_owned()))
+            repeat(patience, || {
+                let group = self.group.group_metadata().ok_or_else(|| {
+                    Trouble::Fatal(KafkaError::ClientCreation("the consumer has no group".to_owned()))
+                })?;
+                let (producer, offsets) = (producer.clone(), offsets.clone());
+                // Librdkafka waits for the coordinator of the group whatever time it is given.
+                aside(patience, move || producer.send_offsets_to_transaction(&offsets, &group, CALL))
             })?;
-            repeat(pause, || producer.send_offsets_to_transaction(&offsets, &group, CALL))?;
             crash::point("transaction.offsets");
         }
-        repeat(pause, || producer.commit_transaction(CALL))?;
+        repeat(patience, || producer.commit_transaction(CALL).map_err(trouble))?;
         crash::point("transaction.committed");
         Ok(())
     }
@@ -253,7 +261,7 @@ impl KafkaWriter {
         &self,
         producer: &ThreadedProducer<Deliveries>,
         batch: &Batch,
-        pause: &dyn Fn(Duration) -> bool,
+        patience: Patience<'_>,
     ) -> Result<(), Trouble> {
         let mut state = lock(&self.fates.state);
         loop {
@@ -270,9 +278,7 @@ impl KafkaWriter {
                 if let Some((code, _)) = producer.client().fatal_error() {
                     return Err(Trouble::Fatal(KafkaError::Global(code)));
                 }
-                if !pause(Duration::ZERO) {
-                    return Err(Trouble::Closed);
-                }
+                patience.pause(Duration::ZERO)?;
                 state = lock(&self.fates.state);
             } else {
                 state = after;
@@ -290,22 +296,22 @@ impl KafkaWriter {
         Ok(list)
     }
 
-    fn abort(&self, pause: &dyn Fn(Duration) -> bool) -> Result<(), Trouble> {
+    fn abort(&self, patience: Patience<'_>) -> Result<(), Trouble> {
         let Some(producer) = &self.producer else { return Err(Trouble::Closed) };
-        match repeat(pause, || producer.abort_transaction(CALL)) {
+        match repeat(patience, || producer.abort_transaction(CALL).map_err(trouble)) {
             // There was nothing to abort.
             Err(Trouble::Again(KafkaError::Transaction(error))) if error.code() == Code::State => Ok(()),
             result => result,
         }
     }
 
-    /// Whether brokers have given this producer up.
+    /// Whether brokers have given this producer up, or it comes to no end.
     fn is_given_up(&self, error: &KafkaError) -> bool {
         let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
         let code = fatal.map(|(code, _)| code).or(code_of(error));
         code.is_some_and(|code| {
             is_fenced(code) || matches!(code, Code::InvalidTransactionalState | Code::UnknownProducerId)
-        })
+        }) || is_stuck(error)
     }
 
     fn fatal(&self, error: &KafkaError) -> ConnectError {
@@ -334,7 +340,8 @@ impl TransactionWriter for KafkaWriter {
         };
         loop {
             let begun = Instant::now();
-            let mut trouble = match self.attempt(batch, pause) {
+            let patience = self.patience(pause);
+            let mut trouble = match self.attempt(batch, patience) {
                 Ok(()) => {
                     self.clients.outage.end();
                     self.committed.append(&mut batch.progress);
@@ -343,7 +350,7 @@ impl TransactionWriter for KafkaWriter {
                 Err(trouble) => trouble,
             };
             if matches!(trouble, Trouble::Refused(_) | Trouble::Again(_))
-                && let Err(worse) = self.abort(pause)
+                && let Err(worse) = self.abort(patience)
             {
                 trouble = worse;
             }
@@ -394,81 +401,4 @@ fn end(producer: Option<ThreadedProducer<Deliveries>>) {
     {
         tracing::warn!(%error, "no thread to end a producer on");
     }
-}
-
-/// Calls until there is an answer that stays.
-fn repeat(pause: &dyn Fn(Duration) -> bool, call: impl Fn() -> KafkaResult<()>) -> Result<(), Trouble> {
-    loop {
-        match call() {
-            Ok(()) => return Ok(()),
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && !error.is_fatal() => {
-                tracing::debug!(%error, "a transaction is not answered; asking again");
-                if !pause(LOOK) {
-                    return Err(Trouble::Closed);
-                }
-            }
-            Err(error) => return Err(trouble(error)),
-        }
-    }
-}
-
-fn trouble(error: KafkaError) -> Trouble {
-    let fatal = if let KafkaError::Transaction(inner) = &error {
-        let passing = inner.txn_requires_abort() || inner.is_retriable() || inner.code() == Code::State;
-        inner.is_fatal() || !passing
-    } else {
-        code_of(&error).is_some_and(is_fenced)
-    };
-    if fatal { Trouble::Fatal(error) } else { Trouble::Again(error) }
-}
-
-/// What to do about records that were not delivered.
-fn blame(failed: Vec<(usize, KafkaError)>, batch: &Batch) -> Trouble {
-    let code = |error: &KafkaError| code_of(error).unwrap_or(Code::Unknown);
-    if let Some((_, error)) =
-        failed.iter().find(|(_, error)| is_fenced(code(error)) || code(error) == Code::Fatal)
-    {
-        return Trouble::Fatal(error.clone());
-    }
-    let reason = |number: usize, error: &KafkaError| {
-        (number, format!("topic \"{}\": {error}", batch.entries[number].topic))
-    };
-    // Brokers refuse records together with those they were sent with: only the largest is surely too large.
-    let large = failed.iter().filter(|(_, error)| code(error) == Code::MessageSizeTooLarge);
-    if let Some((number, error)) = large.max_by_key(|(number, _)| batch.entries[*number].record.size_bytes())
-    {
-        return Trouble::Refused(vec![reason(*number, error)]);
-    }
-    let refused: Vec<(usize, String)> = failed
-        .iter()
-        .filter(|(_, error)| is_refusal(code(error)))
-        .map(|(number, error)| reason(*number, error))
-        .collect();
-    if !refused.is_empty() {
-        return Trouble::Refused(refused);
-    }
-    let error = failed.into_iter().next().map(|(_, error)| error);
-    Trouble::Again(error.unwrap_or(KafkaError::Canceled))
-}
-
-fn is_fenced(code: Code) -> bool {
-    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
-}
-
-/// Whether a record will be refused however often it is sent.
-fn is_refusal(code: Code) -> bool {
-    matches!(
-        code,
-        Code::MessageSizeTooLarge
-            | Code::InvalidMessage
-            | Code::InvalidMessageSize
-            | Code::InvalidRecord
-            | Code::InvalidTimestamp
-            | Code::InvalidTopic
-            | Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::TopicAuthorizationFailed
-            | Code::PolicyViolation
-    )
 }

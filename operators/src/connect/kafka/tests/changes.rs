@@ -17,8 +17,8 @@ impl Broker {
     fn delete_records(&self, topic: &str, before: Offset) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, 0, rdkafka::Offset::Offset(before)).unwrap();
-        let deleted = self.admin().delete_records(&list, &AdminOptions::new());
-        let deleted = block_on(deleted).unwrap();
+        // The client lives until it has answered.
+        let deleted = block_on(self.admin().delete_records(&list, &AdminOptions::new())).unwrap();
         assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
     }
 
