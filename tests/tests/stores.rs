@@ -64,9 +64,9 @@ fn contract(store: &Store) {
     assert_eq!(store.size("a/b/large").unwrap(), bytes.len() as u64);
     assert_eq!(store.get("a/b/large").unwrap(), bytes);
     let middle = 7_000_000..17_000_001;
-    let part = store.get_range("a/b/large", middle.start as u64..middle.end as u64).unwrap();
+    let part = store.get_range("a/b/large", middle.start as u64..middle.end as u64, Vec::new()).unwrap();
     assert_eq!(part, bytes[middle]);
-    let beyond = store.get_range("a/one", 2..100);
+    let beyond = store.get_range("a/one", 2..100, Vec::new());
     assert!(beyond.is_err(), "there is nothing beyond the end");
     let given_up = store.stream("a/b/never", |upload| {
         std::io::Write::write_all(upload, &bytes).expect("it takes them");

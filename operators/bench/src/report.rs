@@ -110,7 +110,7 @@ pub(crate) fn against(
 }
 
 /// CPU time that this thread needs for something.
-fn busy(mut work: impl FnMut()) -> Duration {
+pub(crate) fn busy(mut work: impl FnMut()) -> Duration {
     let now = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())

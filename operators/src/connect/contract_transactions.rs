@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use freshet_schemas::{AsOf, Offset, Record};
 
 use super::contract::Fixture;
-use super::testing::{Signal, placeless, read_all, record};
+use super::testing::{LIMIT, Signal, placeless, read_all, record};
 use super::{Batch, Connector, Entry, Progress, TransactionSink, Transactions};
 
 /// Progress with open queries.
@@ -33,8 +34,16 @@ pub(super) fn settle(sink: &TransactionSink, signal: &Signal) -> Result<(), Stri
     }
 }
 
-fn values(connector: &dyn Connector, topic: &str) -> Vec<Record> {
-    read_all(connector, topic).iter().map(placeless).collect()
+/// The records of a topic, once there are so many: brokers show what is committed a moment after they have said so.
+fn values(connector: &dyn Connector, topic: &str, count: usize) -> Vec<Record> {
+    let begun = Instant::now();
+    loop {
+        let read = read_all(connector, topic);
+        if read.len() >= count || begun.elapsed() > LIMIT {
+            return read.iter().map(placeless).collect();
+        }
+        std::thread::yield_now();
+    }
 }
 
 pub(super) fn writes_records_with_progress(fixture: &impl Fixture) {
@@ -57,8 +66,8 @@ pub(super) fn writes_records_with_progress(fixture: &impl Fixture) {
             sent.push(answer);
         }
         settle(&sink, &signal).unwrap();
-        assert_eq!(values(&*connector, &answers), sent);
-        assert_eq!(values(&*connector, &letters), sent);
+        assert_eq!(values(&*connector, &answers, sent.len()), sent);
+        assert_eq!(values(&*connector, &letters, sent.len()), sent);
         assert_eq!(connector.committed(&queries).unwrap(), BTreeMap::from([(0, expected[&0].next())]));
     }
 }
@@ -70,7 +79,8 @@ pub(super) fn a_writer_that_is_dropped_leaves_all_or_nothing(fixture: &impl Fixt
         let connector = fixture.open();
         let (recovered, writer) = connector.transactions(&queries).unwrap();
         let committed = recovered.get(&0).map_or(0, |progress| progress.upto);
-        assert_eq!(values(&*connector, &answers).len() as Offset, committed, "round {round}");
+        let written = values(&*connector, &answers, usize::try_from(committed).unwrap());
+        assert_eq!(written.len() as Offset, committed, "round {round}");
         assert!(committed <= next, "round {round}");
         next = committed;
         let transactions = Transactions::start(writer).unwrap();
@@ -89,7 +99,7 @@ pub(super) fn a_writer_that_is_dropped_leaves_all_or_nothing(fixture: &impl Fixt
     let connector = fixture.open();
     connector.transactions(&queries).unwrap();
     let keys: Vec<Vec<u8>> =
-        values(&*connector, &answers).into_iter().map(|record| record.key.unwrap()).collect();
+        values(&*connector, &answers, 7 * 30).into_iter().map(|record| record.key.unwrap()).collect();
     let expected: Vec<Vec<u8>> = (0..keys.len()).map(|number| number.to_string().into_bytes()).collect();
     assert_eq!(keys, expected, "each once, in order");
     assert!(keys.len() >= 7 * 30);
@@ -141,8 +151,9 @@ pub(super) fn many_workers_write_in_order(fixture: &impl Fixture) {
             });
         }
     });
-    let written = values(&*connector, &answers);
-    assert_eq!(written.len(), count.into_inner());
+    let count = count.into_inner();
+    let written = values(&*connector, &answers, count);
+    assert_eq!(written.len(), count);
     for partition in &partitions {
         let key = partition.to_string().into_bytes();
         let of = written.iter().filter(|record| record.key.as_deref() == Some(&key));

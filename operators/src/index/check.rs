@@ -51,7 +51,7 @@ pub fn sparse(spec: &FieldSpec, indices: &[u64], values: &[f32]) -> Result<(), S
 /// What does not fit.
 pub fn weights(spec: &FieldSpec, values: &[f32]) -> Result<(), String> {
     let counts = matches!(spec.scoring, Scoring::Bm25 { .. });
-    match values.iter().all(|value| value.is_finite() && (!counts || *value >= 0.0)) {
+    match are_finite(values) && !(counts && values.iter().fold(false, |odd, value| odd | (*value < 0.0))) {
         true => Ok(()),
         false if counts => Err("has a count that is negative or not finite".into()),
         false => Err("has a value that is not finite".into()),
@@ -112,8 +112,7 @@ pub fn dense(spec: &FieldSpec, vector: &[f32]) -> Result<(), String> {
 /// Whether all values are finite; many are looked at at once.
 pub fn are_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7F80_0000;
-    let greatest = values.iter().fold(0, |most: u32, value| most.max(value.to_bits() & EXPONENT));
-    greatest < EXPONENT
+    !values.iter().fold(false, |odd, value| odd | (value.to_bits() & EXPONENT == EXPONENT))
 }
 
 /// Says what of the codes and scales of some tokens does not fit a field.

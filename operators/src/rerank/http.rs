@@ -241,14 +241,12 @@ impl Shared {
     }
 
     fn unreachable(&self, error: &ureq::Error, timeout: Duration) -> Failure {
-        let (class, retry) = match error {
-            ureq::Error::Timeout(_) => ("timeout", Some(None)),
-            ureq::Error::BodyExceedsLimit(_) => ("invalid_answer", None),
-            #[allow(
-                clippy::wildcard_enum_match_arm,
-                reason = "what kept it from an answer is told by the reason"
-            )]
-            _ => ("unreachable", Some(None)),
+        let (class, retry) = if matches!(error, ureq::Error::Timeout(_)) {
+            ("timeout", Some(None))
+        } else if matches!(error, ureq::Error::BodyExceedsLimit(_)) {
+            ("invalid_answer", None)
+        } else {
+            ("unreachable", Some(None))
         };
         Failure { class, reason: unreachable(error, &self.host, timeout), retry }
     }

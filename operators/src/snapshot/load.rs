@@ -231,7 +231,7 @@ fn part(store: &Store, entry: &SegmentEntry, spec: &SegmentSpec) -> Result<Segme
 
 /// Reads a file, and checks that it is what was written.
 fn read(store: &Store, file: &FileEntry) -> Result<Vec<u8>, SnapshotError> {
-    let bytes = store.get_range(&file.path, 0..sized(store, file)?)?;
+    let bytes = store.get_range(&file.path, 0..sized(store, file)?, Vec::new())?;
     matches(file, &checksum(&bytes))?;
     Ok(bytes.into())
 }
@@ -275,8 +275,8 @@ impl<'a> Parts<'a> {
         Ok(Self { store, file, hash: Xxh3Default::new(), hashed: 0, failure: None })
     }
 
-    fn part(&mut self, range: Range<u64>) -> Result<Bytes, SnapshotError> {
-        let bytes = self.store.get_range(&self.file.path, range.clone())?;
+    fn part(&mut self, range: Range<u64>, room: Vec<u8>) -> Result<Bytes, SnapshotError> {
+        let bytes = self.store.get_range(&self.file.path, range.clone(), room)?;
         if let Some(known) = self.hashed.checked_sub(range.start).filter(|_| range.end > self.hashed) {
             self.hash.update(&bytes[usize::try_from(known).unwrap_or(bytes.len())..]);
             self.hashed = range.end;
@@ -286,8 +286,9 @@ impl<'a> Parts<'a> {
 
     /// Reads what has not come yet, and compares the checksum.
     fn check(mut self) -> Result<(), SnapshotError> {
+        let mut room = Vec::new();
         while self.hashed < self.file.bytes {
-            self.part(self.hashed..self.file.bytes.min(self.hashed + PART_BYTES))?;
+            room = self.part(self.hashed..self.file.bytes.min(self.hashed + PART_BYTES), room)?.into();
         }
         matches(self.file, &format!("{:032x}", self.hash.digest128()))
     }
@@ -298,8 +299,8 @@ impl table::Source for &mut Parts<'_> {
         self.file.bytes
     }
 
-    fn range(&mut self, range: Range<u64>) -> Result<Bytes, table::TableError> {
-        self.part(range).map_err(|error| {
+    fn range(&mut self, range: Range<u64>, room: Vec<u8>) -> Result<Bytes, table::TableError> {
+        self.part(range, room).map_err(|error| {
             let told = table::TableError::Torn(error.to_string());
             self.failure = Some(error);
             told

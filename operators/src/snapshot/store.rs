@@ -176,12 +176,14 @@ impl Store {
         found.map(|found| found.size).map_err(|error| self.unread(path, &error))
     }
 
-    /// Reads a part of a file, in requests of bounded size.
+    /// Reads a part of a file, in requests of bounded size; into `room`, whose contents are of no use any more.
     ///
     /// # Errors
     /// A file that is not there or shorter, or the store refusing.
-    pub fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, SnapshotError> {
-        let mut whole = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
+    pub fn get_range(&self, path: &str, range: Range<u64>, room: Vec<u8>) -> Result<Bytes, SnapshotError> {
+        let mut whole = room;
+        whole.clear();
+        whole.reserve_exact(usize::try_from(range.end - range.start).unwrap_or(0));
         let mut from = range.start;
         while from < range.end {
             let to = range.end.min(from + PART_BYTES as u64);

@@ -14,6 +14,8 @@
 #include <faiss/index_io.h>
 #include <faiss/utils/distances.h>
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -118,6 +120,8 @@ void walk(const faiss::IndexHNSW& graph, const float* probe, int64_t k, const fa
 }
 
 constexpr uint8_t HAS_OWN = 1, HAS_NEAR = 2, HAS_LINKS = 4;
+// Bytes that a large page has.
+constexpr uintptr_t LARGE_PAGE = uintptr_t{2} << 20;
 // Of vectors that are about to come; more may, or fewer.
 constexpr size_t ROOM_MAX = size_t{1} << 32;
 
@@ -146,7 +150,14 @@ void freshet_rows_free(Rows* rows) { delete rows; }
 
 // Adds rows; an approximate index gets them with `freshet_rows_build`.
 int freshet_rows_add(Rows* rows, int64_t n, const float* vectors, char* error, size_t room) {
-    return guarded(error, room, [&] { rows->flat->add(n, vectors); });
+    return guarded(error, room, [&] {
+        // As `IndexFlat::add` does, which writes zeros first: a code is the vector itself.
+        auto& codes = rows->flat->codes;
+        auto* from = reinterpret_cast<const uint8_t*>(vectors);
+        codes.owned_data.insert(codes.owned_data.end(), from, from + n * rows->flat->code_size);
+        codes.resize(codes.owned_data.size());
+        rows->flat->ntotal += n;
+    });
 }
 
 // Makes the approximate index of all rows, at once: a graph gets its upper levels first and the rest in random order, and
@@ -234,6 +245,10 @@ int freshet_rows_reserve(Rows* rows, size_t n, char* error, size_t room) {
         auto& codes = rows->flat->codes;
         codes.owned_data.reserve(std::min(ROOM_MAX, codes.size() + n * rows->flat->code_size));
         codes.resize(codes.size());
+        // Large pages, where the machine has them to give: filling small ones takes as long as copying what fills them.
+        auto begin = reinterpret_cast<uintptr_t>(codes.data()), end = begin + codes.owned_data.capacity();
+        begin = (begin + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+        if (begin + LARGE_PAGE <= end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
     });
 }
 

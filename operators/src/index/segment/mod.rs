@@ -21,7 +21,7 @@ mod versions;
 pub use fields::FieldRows;
 pub use layout::Layout;
 pub use marks::Marks;
-pub use restore::{Begun, BuiltField, Field, Order, Restore, Wanted};
+pub use restore::{Begun, BuiltField, Field, Order, Restore, Room, Wanted};
 pub use versions::{Version, Versions};
 
 use freshet_schemas::{Offset, Partition};

@@ -38,6 +38,19 @@ pub struct Restore {
     order: Order,
 }
 
+/// What is about to come, about: room is made for it at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Room {
+    /// Rows of the table.
+    pub rows: usize,
+    /// Bytes of ids.
+    pub ids: usize,
+    /// Bytes of payloads.
+    pub payloads: usize,
+    /// Bytes of texts.
+    pub texts: usize,
+}
+
 /// What a version has beside chunks and vectors.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun<'a> {
@@ -54,8 +67,8 @@ pub struct Begun<'a> {
 }
 
 impl Segment {
-    /// A segment without versions, to be given them in their order, `rows` at most, about. `built`: what is beside the
-    /// table; only a sealed segment has any. What was not built is built anew.
+    /// A segment without versions, to be given them in their order. `built`: what is beside the table; only a sealed segment
+    /// has any. What was not built is built anew.
     ///
     /// # Errors
     /// A field that cannot be indexed, or something built for no field.
@@ -63,7 +76,7 @@ impl Segment {
         spec: &SegmentSpec,
         order: Order,
         built: Vec<BuiltField>,
-        rows: usize,
+        room: &Room,
     ) -> Result<Restore, IndexError> {
         let mut of_fields: Vec<Option<Vec<u8>>> = spec.fields.iter().map(|_| None).collect();
         for BuiltField { field, bytes } in built {
@@ -77,12 +90,14 @@ impl Segment {
         }
         let fields = spec.fields.iter().zip(of_fields).map(|(spec, built)| Field::new(spec, order, built));
         let mut fields: Vec<Field> = fields.collect::<Result<_, _>>()?;
-        fields.iter_mut().try_for_each(|field| field.reserve(rows))?;
+        fields.iter_mut().try_for_each(|field| field.reserve(room.rows))?;
+        let mut versions = match order {
+            Order::Id => Versions::restored(),
+            Order::Birth => Versions::by_birth(),
+        };
+        versions.reserve(room);
         Ok(Restore {
-            versions: match order {
-                Order::Id => Versions::restored(rows),
-                Order::Birth => Versions::by_birth(),
-            },
+            versions,
             fields,
             payload: PayloadIndex::head(&spec.payload),
             spec: spec.clone(),

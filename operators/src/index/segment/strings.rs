@@ -82,6 +82,12 @@ pub(super) struct Pieces<S> {
 pub(super) type Strings = Pieces<String>;
 
 impl<S: Store> Pieces<S> {
+    /// Makes room for so many more pieces and bytes.
+    pub(super) fn reserve(&mut self, count: usize, bytes: usize) {
+        self.all.reserve(bytes);
+        self.ends.reserve(count);
+    }
+
     /// Room for some pieces, exactly.
     pub(super) fn reserve_of<'a>(&mut self, pieces: impl Iterator<Item = &'a S::Piece>)
     where

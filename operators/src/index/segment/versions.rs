@@ -8,6 +8,7 @@ use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::NewVersion;
+use super::restore::Room;
 use super::strings::{Pieces, Strings};
 use crate::index::Time;
 use crate::index::payload::Documents;
@@ -67,11 +68,17 @@ impl Versions {
         }
     }
 
-    /// None yet, to be begun in the order of their ids, then of their births; `count` at most, about.
-    pub(super) fn restored(count: usize) -> Self {
-        let mut versions = Self::new(Order::Id);
-        versions.newest.reserve(count, |_| 0);
-        versions
+    /// None yet, to be begun in the order of their ids, then of their births.
+    pub(super) fn restored() -> Self {
+        Self::new(Order::Id)
+    }
+
+    /// Makes room for so many versions and bytes, about.
+    pub(super) fn reserve(&mut self, room: &Room) {
+        self.newest.reserve(room.rows, |_| 0);
+        self.ids.reserve(room.rows, room.ids);
+        self.payloads.reserve(room.rows, room.payloads);
+        self.chunks.reserve(room.rows, room.texts);
     }
 
     /// Copies of picked versions, which ascend by id, then by birth.

@@ -21,13 +21,20 @@ impl Default for Weights {
 }
 
 impl Weights {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a small count")]
+    /// Adds weights; counts many at once.
+    pub(super) fn extend(&mut self, weights: &[f32]) {
+        match self {
+            Self::Counts(counts) if weights.iter().fold(true, |all, &weight| all & is_count(weight)) => {
+                counts.extend(weights.iter().map(|&weight| rounded(weight)));
+            }
+            Self::Any(all) => all.extend_from_slice(weights),
+            Self::Counts(_) => weights.iter().for_each(|&weight| self.push(weight)),
+        }
+    }
+
     pub(super) fn push(&mut self, weight: f32) {
         match self {
-            // Not −0, which would come back as 0.
-            Self::Counts(counts) if f32::from(weight as u8).to_bits() == weight.to_bits() => {
-                counts.push(weight as u8);
-            }
+            Self::Counts(counts) if is_count(weight) => counts.push(rounded(weight)),
             Self::Counts(counts) => {
                 let mut any: Vec<f32> = counts.iter().map(|&count| f32::from(count)).collect();
                 any.push(weight);
@@ -57,6 +64,21 @@ impl Weights {
             Self::Any(weights) => weights.capacity() * size_of::<f32>(),
         }
     }
+}
+
+/// Added to a number of less than 2²², it leaves the nearest whole number in the lowest bits: no conversion, so that many are
+/// done at once.
+const ROUNDS: f32 = (1 << 23) as f32 * 1.5;
+
+/// The nearest whole number to one from 0 to 255.
+#[allow(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
+fn rounded(weight: f32) -> u8 {
+    (weight + ROUNDS).to_bits() as u8
+}
+
+/// Whether a weight is a count below 256. −0, which would come back as 0, is none.
+fn is_count(weight: f32) -> bool {
+    (weight + ROUNDS - ROUNDS == weight) & (weight < 256.0) & (weight.to_bits() >> 31 == 0)
 }
 
 /// Terms by number and weights of each row, in the order of the terms, and its length.
@@ -92,7 +114,7 @@ impl Forward {
 
     /// Adds a row of which only the weights are known: the terms of all rows are to follow: see `places`.
     pub(super) fn push_weights(&mut self, weights: &[f32]) {
-        weights.iter().for_each(|&weight| self.weights.push(weight));
+        self.weights.extend(weights);
         self.ends.push(self.ends.last().copied().unwrap_or(0) + weights.len() as u32);
         self.lengths.push(weights.iter().fold(0.0, |length, &weight| length + f64::from(weight)));
     }
@@ -204,14 +226,41 @@ pub(super) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Puts a term of a row, which is greater than those before; whether there is a place for it.
-    pub(super) fn put(&mut self, row: Row, term: u32) -> bool {
-        let Some(next) = self.next.get_mut(row as usize).filter(|next| **next < self.ends[row as usize])
-        else {
-            return false;
-        };
-        self.terms[*next as usize] = term;
-        *next += 1;
-        true
+    /// Puts a term of some rows, which is greater than those before; whether there are places for it.
+    pub(super) fn put(&mut self, rows: &[Row], term: u32) -> bool {
+        rows.iter().all(|&row| {
+            let Some(next) = self.next.get_mut(row as usize) else { return false };
+            // Beyond the row's end it is another row's, which is noticed in the end.
+            let Some(place) = self.terms.get_mut(*next as usize) else { return false };
+            *place = term;
+            *next += 1;
+            true
+        })
+    }
+
+    /// Whether every row has all its terms, and no more.
+    pub(super) fn are_full(&self) -> bool {
+        self.next == self.ends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_told_from_other_weights() {
+        for count in 0..=255u8 {
+            assert!(is_count(f32::from(count)) && rounded(f32::from(count)) == count);
+        }
+        let others =
+            [-0.0, -1.0, 0.5, 254.99998, 255.5, 256.0, 1e-30, 4_194_304.0, 1e30, f32::INFINITY, f32::NAN];
+        assert!(others.into_iter().all(|weight| !is_count(weight)));
+        let mut weights = Weights::default();
+        weights.extend(&[1.0, 255.0]);
+        weights.extend(&[3.0, -0.0]);
+        weights.extend(&[2.0]);
+        let kept: Vec<u32> = (0..5).map(|place| weights.get(place).to_bits()).collect();
+        assert_eq!(kept, [1.0f32, 255.0, 3.0, -0.0, 2.0].map(f32::to_bits));
     }
 }

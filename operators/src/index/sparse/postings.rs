@@ -90,35 +90,30 @@ pub(super) fn read(mut forward: Forward, bytes: &[u8]) -> Result<Sealed, String>
         ));
     }
     let [positive] = from.take::<1>().ok_or_else(torn)?;
-    let levels = Levels::read(&mut from).ok_or_else(torn)?;
-    let lists = (terms <= postings).then(|| Lists::of(from, terms, postings, levels.are_exact())).flatten();
-    let Lists { terms, counts, steps, mut rows, levels: all_levels } = lists.ok_or_else(torn)?;
-    let mut sealed = Sealed::begun(terms, levels, forward.length_mean(), positive != 0);
-    let mut places = forward.places();
-    let mut list = Vec::new();
-    let mut levels = all_levels;
+    let of_levels = Levels::read(&mut from).ok_or_else(torn)?;
+    let lists =
+        (terms <= postings).then(|| Lists::of(from, terms, postings, of_levels.are_exact())).flatten();
+    let Lists { terms, counts, steps, mut rows, levels } = lists.ok_or_else(torn)?;
+    let mut sealed = Sealed::begun(terms, &counts, of_levels);
+    (sealed.length_mean, sealed.positive) = (forward.length_mean(), positive != 0);
     if !sealed.levels.know(levels) {
         return Err(torn());
     }
-    for (number, count) in (0..).zip(counts) {
-        list.clear();
-        let mut row: Row = 0;
-        for first in (0..count).map(|place| place == 0) {
-            let step = rows.varint().filter(|&step| first || step > 0).ok_or_else(torn)?;
-            row = row.checked_add(step).ok_or_else(torn)?;
-            if !places.put(row, number) {
-                return Err(format!("has a row {row} whose terms are not those of its postings"));
-            }
-            list.push(row);
+    // Most lists are short: what is done for each of them counts.
+    let (mut places, mut begin, mut whole) = (forward.places(), 0, true);
+    for (number, &count) in (0..).zip(&counts) {
+        let list = begin..begin + count as usize;
+        begin = list.end;
+        let (rows, levels) = (&mut rows[list.clone()], &levels[list]);
+        whole = ascend(rows) && places.put(rows, number);
+        if !whole {
+            break;
         }
-        let step = if steps.is_empty() { 1.0 } else { f32::from_le_bytes(steps[number as usize]) };
-        let (of_list, rest) = levels.split_at_checked(list.len()).ok_or_else(torn)?;
-        levels = rest;
-        sealed.list(&list, of_list, step);
+        let step = steps.get(number as usize).map_or(1.0, |step| f32::from_le_bytes(*step));
+        sealed.list(rows, levels, step);
     }
-    // As many postings as places, and no place twice: every row is whole.
-    if !(rows.0.is_empty() && levels.is_empty()) {
-        return Err(torn());
+    if !(whole && places.are_full()) {
+        return Err("has rows whose terms are not those of its postings".to_owned());
     }
     forward.shrink();
     sealed.forward = forward;
@@ -132,7 +127,8 @@ struct Lists<'a> {
     counts: Vec<u32>,
     /// None where levels are exact.
     steps: &'a [[u8; 4]],
-    rows: Bytes<'a>,
+    /// Of each list the first one, then differences.
+    rows: Vec<Row>,
     levels: &'a [u8],
 }
 
@@ -144,15 +140,35 @@ impl<'a> Lists<'a> {
         if !of_terms.is_sorted_by(|a, b| a < b) {
             return None;
         }
-        let counts: Vec<u32> = (0..terms).map(|_| from.varint()).collect::<Option<_>>()?;
+        let counts = numbers(&mut from, terms)?;
         let all: u64 = counts.iter().map(|&count| u64::from(count)).sum();
         if counts.contains(&0) || all != postings as u64 {
             return None;
         }
         let steps = from.bytes(if exact { 0 } else { terms.checked_mul(size_of::<f32>())? })?.as_chunks().0;
-        let (rows, levels) = from.0.split_at_checked(from.0.len().checked_sub(postings)?)?;
-        Some(Self { terms: of_terms, counts, steps, rows: Bytes(rows), levels })
+        let rows = numbers(&mut from, postings)?;
+        (from.0.len() == postings).then_some(Self { terms: of_terms, counts, steps, rows, levels: from.0 })
     }
+}
+
+/// Reads so many numbers.
+fn numbers(from: &mut Bytes<'_>, count: usize) -> Option<Vec<u32>> {
+    let mut numbers = Vec::with_capacity(count);
+    for _ in 0..count {
+        numbers.push(from.varint()?);
+    }
+    Some(numbers)
+}
+
+/// Makes rows of the first one and differences; whether they ascend.
+fn ascend(rows: &mut [Row]) -> bool {
+    let (mut before, mut ascend) = (0, true);
+    for (place, row) in rows.iter_mut().enumerate() {
+        ascend &= *row > 0 || place == 0;
+        *row = row.saturating_add(before);
+        before = *row;
+    }
+    ascend
 }
 
 fn count(from: &mut Bytes<'_>) -> Option<usize> {

@@ -122,10 +122,17 @@ impl Sealed {
         sealed
     }
 
-    /// Without its rows, and with the lists of its terms to come.
-    pub(super) fn begun(terms: Vec<u64>, levels: Levels, length_mean: f64, positive: bool) -> Self {
-        let lists = Vec::with_capacity(terms.len());
-        Self { terms, lists, levels, length_mean, positive, ..Self::default() }
+    /// Without its rows, and with the lists of its terms, which have so many postings, to come.
+    pub(super) fn begun(terms: Vec<u64>, counts: &[u32], levels: Levels) -> Self {
+        let mut sealed = Self { terms, levels, ..Self::default() };
+        let blocks = counts.iter().map(|&count| count as usize / BLOCK).sum();
+        let tails = counts.iter().map(|&count| count as usize % BLOCK).sum();
+        sealed.lists.reserve_exact(counts.len());
+        sealed.groups.reserve_exact(counts.len() + blocks / GROUP);
+        sealed.blocks.reserve_exact(blocks);
+        sealed.tail_rows.reserve_exact(tails);
+        sealed.tail_levels.reserve_exact(tails);
+        sealed
     }
 
     /// Makes the lists of the rows.
@@ -183,6 +190,13 @@ impl Sealed {
             groups: self.groups.len() as u32,
             step,
         });
+        if rows.len() < BLOCK {
+            // Most lists are.
+            self.groups.push(levels.iter().copied().max().unwrap_or(0));
+            self.tail_rows.extend_from_slice(rows);
+            self.tail_levels.extend_from_slice(levels);
+            return;
+        }
         let mut before = 0;
         for (number, (rows, levels)) in rows.chunks(BLOCK).zip(levels.chunks(BLOCK)).enumerate() {
             let greatest = levels.iter().copied().max().unwrap_or(0);

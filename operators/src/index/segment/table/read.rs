@@ -9,6 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::ArrowPrimitiveType;
 use arrow::datatypes::{Float32Type, Int8Type, Int32Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use bytes::Bytes;
 use freshet_schemas::VectorKind;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -21,7 +22,7 @@ use serde::de::IgnoredAny;
 use super::schema::{self, Columns};
 use super::source::{self, Source, Window};
 use super::{TableError, guarded};
-use crate::index::segment::{Begun, BuiltField, Field, Order, Restore, Segment, SegmentSpec, Wanted};
+use crate::index::segment::{Begun, BuiltField, Field, Order, Restore, Room, Segment, SegmentSpec, Wanted};
 use crate::index::{FieldSpec, Time};
 
 /// Most rows decoded at once.
@@ -51,14 +52,17 @@ pub fn read<S: Source>(mut from: S, spec: &SegmentSpec, built: Vec<BuiltField>) 
     let (order, about) = metadata(&read, spec)?;
     let footer = guarded(|| ArrowReaderMetadata::try_new(read, ArrowReaderOptions::new()))?;
     check_columns(&columns, &footer)?;
-    let restore = Segment::restore(spec, order, built, rows_about(footer.metadata(), from.size()))?;
+    let restore = Segment::restore(spec, order, built, &room(footer.metadata(), from.size()))?;
     let mut rows = Rows { columns: &columns, fields: &spec.fields, restore, chunk: 0, row: 0 };
     let leaves = leaves(&footer, &columns, rows.restore.fields());
     let mask = ProjectionMask::leaves(footer.parquet_schema(), leaves);
     let batch_rows = batch_rows(footer.metadata());
-    let mut from_byte = 0;
+    let (mut from_byte, mut bytes) = (0, Bytes::new());
     for group in 0..footer.metadata().num_row_groups() {
-        let window = Window::read(&mut from, footer.metadata(), group, &mut from_byte)?;
+        // Nobody else holds the bytes of the group before any more: their room is used again.
+        let room = Vec::from(std::mem::take(&mut bytes));
+        let window = Window::read(&mut from, footer.metadata(), group, &mut from_byte, room)?;
+        bytes = window.bytes();
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(window, footer.clone());
         let builder = builder.with_row_groups(vec![group]).with_projection(mask.clone());
         let mut reader = guarded(|| builder.with_batch_size(batch_rows).build())?;
@@ -106,10 +110,19 @@ fn leaves(footer: &ArrowReaderMetadata, columns: &Columns, fields: &[Field]) -> 
     leaves.map(|(number, _)| number).collect()
 }
 
-/// About as many rows as the metadata says; no more than so many bytes can hold.
-fn rows_about(of: &ParquetMetaData, bytes: u64) -> usize {
-    let rows = usize::try_from(of.file_metadata().num_rows()).unwrap_or(0);
-    rows.min(usize::try_from(bytes).unwrap_or(usize::MAX))
+/// What the metadata says is about to come; no more than so many bytes may become.
+fn room(of: &ParquetMetaData, bytes: u64) -> Room {
+    /// Texts are some three times as long as what zstd makes of them.
+    const LONGER_MAX: usize = 16;
+    let most = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let rows = usize::try_from(of.file_metadata().num_rows()).unwrap_or(0).min(most);
+    let long = |name| {
+        let columns = of.row_groups().iter().flat_map(|group| group.columns());
+        let columns = columns.filter(|column| column.column_path().parts() == [name]);
+        let sizes = columns.map(|column| usize::try_from(column.uncompressed_size()).unwrap_or(0));
+        sizes.fold(0, usize::saturating_add).min(most.saturating_mul(LONGER_MAX))
+    };
+    Room { rows, ids: long(schema::ID), payloads: long(schema::PAYLOAD), texts: long(schema::TEXT) }
 }
 
 /// Checks what the metadata says; the order of versions, and what is not ours.

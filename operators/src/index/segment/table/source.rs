@@ -1,5 +1,6 @@
 //! Where the bytes of a table come from: a part at a time, so that no more than one row group is in memory.
 
+use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,11 +19,11 @@ pub trait Source {
     /// How many there are.
     fn size(&self) -> u64;
 
-    /// Those in a range, which lies within the size.
+    /// Those in a range, which lies within the size; in `room`, whose contents are of no use any more.
     ///
     /// # Errors
     /// Bytes that cannot be read.
-    fn range(&mut self, range: Range<u64>) -> Result<Bytes, TableError>;
+    fn range(&mut self, range: Range<u64>, room: Vec<u8>) -> Result<Bytes, TableError>;
 }
 
 impl<R: ChunkReader> Source for R {
@@ -30,9 +31,17 @@ impl<R: ChunkReader> Source for R {
         self.len()
     }
 
-    fn range(&mut self, range: Range<u64>) -> Result<Bytes, TableError> {
-        let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        guarded(|| self.get_bytes(range.start, count))
+    fn range(&mut self, range: Range<u64>, mut room: Vec<u8>) -> Result<Bytes, TableError> {
+        let count = range.end - range.start;
+        room.clear();
+        guarded(|| {
+            room.reserve_exact(usize::try_from(count).unwrap_or(0));
+            match self.get_read(range.start)?.take(count).read_to_end(&mut room)? as u64 == count {
+                true => Ok(()),
+                false => Err(ParquetError::EOF(format!("ends before byte {}", range.end))),
+            }
+        })?;
+        Ok(room.into())
     }
 }
 
@@ -41,7 +50,7 @@ pub(super) fn metadata(from: &mut impl Source) -> Result<Arc<ParquetMetaData>, T
     let size = from.size();
     let mut wanted = FOOTER_BYTES.min(size);
     loop {
-        let tail = from.range(size - wanted..size)?;
+        let tail = from.range(size - wanted..size, Vec::new())?;
         let mut reader = ParquetMetaDataReader::new();
         let parsed = guarded(|| match reader.try_parse_sized(&tail, size) {
             Ok(()) => Ok(None),
@@ -68,12 +77,13 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The row group of a number; what is read begins at `from_byte`, which moves to the end of the group.
+    /// The row group of a number, in `room`; what is read begins at `from_byte`, which moves to the end of the group.
     pub(super) fn read(
         from: &mut impl Source,
         metadata: &ParquetMetaData,
         group: usize,
         from_byte: &mut u64,
+        room: Vec<u8>,
     ) -> Result<Self, TableError> {
         let size = from.size();
         let torn = || TableError::Torn(format!("row group {group} is not where its metadata says"));
@@ -87,9 +97,14 @@ impl Window {
             return Err(torn());
         }
         let start = start.min(*from_byte);
-        let bytes = from.range(start..end)?;
+        let bytes = from.range(start..end, room)?;
         *from_byte = end;
         Ok(Self { start, bytes, size })
+    }
+
+    /// All bytes of it.
+    pub(super) fn bytes(&self) -> Bytes {
+        self.bytes.clone()
     }
 
     fn part(&self, start: u64, count: Option<usize>) -> Result<Bytes, ParquetError> {

@@ -321,7 +321,7 @@ fn what_was_built_comes_back() {
     );
     assert!(refused(moved(2, 3), &bytes).contains("torn"), "more than no rows can have");
     assert!(refused(moved(2, 0), &bytes).contains("is torn"));
-    assert!(refused(moved(0, 4), &bytes).contains("not for them"));
+    assert!(refused(moved(0, 4), &bytes).contains("has codes, and keeps none"));
     assert!(refused(moved(0, 9), &bytes).contains("field 9, which has none"));
     let (fewer, _) = grown(&some(4100));
     let alive = Marks::new(fewer.versions().births(), Vec::new());
