@@ -308,8 +308,11 @@ qdrant() { python_with qdrant "Qdrant's client" --no-deps $QDRANT_PACKAGES; }
 schemathesis() { python_with schemathesis Schemathesis --no-deps $SCHEMATHESIS_PACKAGES; }
 
 # Only where it can be installed: the tests of the pages tell whether one is needed.
+# In a shell of its own: in this one the functions of that name are commands, too.
+installed() { sh -c 'command -v "$1"' sh "$1" >/dev/null; }
+
 chromium() {
-    if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then
+    if installed chromium || installed chromium-browser || installed google-chrome; then
         say "chromium: ready"
     elif command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }; then
         apt_packages "shows the pages in tests" chromium

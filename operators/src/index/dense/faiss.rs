@@ -66,6 +66,13 @@ unsafe extern "C" {
         which: *const u32,
         to: *mut f32,
     );
+    /// libgomp's: sets the number of threads of parallel regions that the calling thread starts.
+    fn omp_set_num_threads(threads: c_int);
+}
+
+// Room for rows, and rows as bytes.
+#[link(name = "freshet_faiss", kind = "static")]
+unsafe extern "C" {
     fn freshet_rows_reserve(rows: *mut c_void, n: usize, error: *mut c_char, room: usize) -> c_int;
     fn freshet_rows_attach(
         rows: *mut c_void,
@@ -92,8 +99,6 @@ unsafe extern "C" {
         error: *mut c_char,
         room: usize,
     ) -> c_int;
-    /// libgomp's: sets the number of threads of parallel regions that the calling thread starts.
-    fn omp_set_num_threads(threads: c_int);
 }
 
 thread_local! {
