@@ -70,6 +70,30 @@ unsafe extern "C" {
     fn omp_set_num_threads(threads: c_int);
 }
 
+thread_local! {
+    static SINGLE_THREADED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps FAISS on the calling thread: parallelism belongs to timely, and graphs built by several threads differ from
+/// run to run. The setting is per thread.
+fn stay_on_this_thread() {
+    if !SINGLE_THREADED.replace(true) {
+        // SAFETY: no preconditions; libgomp is linked by faiss-sys.
+        unsafe { omp_set_num_threads(1) }
+    }
+}
+
+/// Calls the shim with room for an error.
+fn guarded(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), IndexError> {
+    stay_on_this_thread();
+    let mut error = [0u8; ERROR_BYTES];
+    if call(error.as_mut_ptr().cast(), ERROR_BYTES) == 0 {
+        return Ok(());
+    }
+    let text = CStr::from_bytes_until_nul(&error).map(CStr::to_string_lossy).unwrap_or_default();
+    Err(IndexError::Faiss(text.into_owned()))
+}
+
 // Room for rows, and rows as bytes.
 #[link(name = "freshet_faiss", kind = "static")]
 unsafe extern "C" {
@@ -99,30 +123,6 @@ unsafe extern "C" {
         error: *mut c_char,
         room: usize,
     ) -> c_int;
-}
-
-thread_local! {
-    static SINGLE_THREADED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Keeps FAISS on the calling thread: parallelism belongs to timely, and graphs built by several threads differ from
-/// run to run. The setting is per thread.
-fn stay_on_this_thread() {
-    if !SINGLE_THREADED.replace(true) {
-        // SAFETY: no preconditions; libgomp is linked by faiss-sys.
-        unsafe { omp_set_num_threads(1) }
-    }
-}
-
-/// Calls the shim with room for an error.
-fn guarded(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), IndexError> {
-    stay_on_this_thread();
-    let mut error = [0u8; ERROR_BYTES];
-    if call(error.as_mut_ptr().cast(), ERROR_BYTES) == 0 {
-        return Ok(());
-    }
-    let text = CStr::from_bytes_until_nul(&error).map(CStr::to_string_lossy).unwrap_or_default();
-    Err(IndexError::Faiss(text.into_owned()))
 }
 
 /// How the approximate index is searched.
