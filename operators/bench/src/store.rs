@@ -135,7 +135,7 @@ fn size(report: &mut Report, store: &Path, count: usize) {
     let tables: i64 = columns.values().sum();
     let mut parts: Vec<String> =
         columns.iter().map(|(name, bytes)| format!("{name} {:.0}", each(*bytes))).collect();
-    parts.push(format!("FAISS indexes {:.0}", each(total as i64 - tables)));
+    parts.push(format!("graphs and postings {:.0}", each(total as i64 - tables)));
     report.add(Row {
         group: "store",
         what: "bytes of all snapshots that are kept, per document".into(),
