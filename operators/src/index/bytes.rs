@@ -1,10 +1,31 @@
 //! Reading what indexes have written of themselves.
 
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bytes behind their sum, for `Bytes::summed`. `body`: begins with as many bytes of no use as a sum has, see `unsummed`.
+pub(super) fn sum(mut body: Vec<u8>) -> Vec<u8> {
+    let sum = xxh3_64(&body[size_of::<u64>()..]);
+    body[..size_of::<u64>()].copy_from_slice(&sum.to_le_bytes());
+    body
+}
+
+/// The beginning of bytes that are to be summed: the place of their sum.
+pub(super) fn unsummed() -> Vec<u8> {
+    vec![0; size_of::<u64>()]
+}
+
 /// Bytes that are read from their beginning.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
 impl<'a> Bytes<'a> {
+    /// What is behind a sum; `None` if it is not that of the bytes.
+    pub(super) fn summed(bytes: &'a [u8]) -> Option<Self> {
+        let mut bytes = Self(bytes);
+        let sum = u64::from_le_bytes(bytes.take()?);
+        (xxh3_64(bytes.0) == sum).then_some(bytes)
+    }
+
     /// The next bytes.
     #[inline]
     pub(super) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {

@@ -95,11 +95,7 @@ fn unlike(spec: &FieldSpec) -> String {
     .into()
 }
 
-/// Says what of a dense vector does not fit a field, with both sizes.
-///
-/// # Errors
-/// What does not fit.
-pub fn dense(spec: &FieldSpec, vector: &[f32]) -> Result<(), String> {
+fn dense(spec: &FieldSpec, vector: &[f32]) -> Result<(), String> {
     if vector.len() != spec.size {
         return Err(format!("has {} dimensions, index has {}", vector.len(), spec.size));
     }

@@ -11,7 +11,8 @@ use crate::index::Time;
 
 /// Version of the format that is written.
 ///
-/// 4: files of sparse fields (`.postings`), and graphs without the vectors that are in the table. 3: a checksum of its own.
+/// 4: files of sparse and coded fields (`.postings`, `.codes`), graphs without the vectors that are in the table. 3: a checksum
+/// of its own.
 pub const FORMAT: u32 = 4;
 /// The oldest one that is read.
 pub(super) const FORMAT_OLDEST: u32 = 2;

@@ -10,8 +10,8 @@ mod faiss;
 mod tests;
 
 use freshet_schemas::{Params, VectorKind};
-use xxhash_rust::xxh3::xxh3_64;
 
+use super::bytes::{Bytes, sum, unsummed};
 use super::check;
 use super::rows::{Found, Pick, ROWS_MAX, Row, RowHit, RowIndex, RowSet, Search, best};
 use super::{FieldSpec, IndexError, Metric, Probe};
@@ -160,14 +160,12 @@ impl DenseRows {
     /// FAISS failing.
     pub fn write(&self) -> Result<Option<Vec<u8>>, IndexError> {
         let Some(near) = self.near.as_ref().map(Factory::text) else { return Ok(None) };
-        let mut bytes = vec![0; size_of::<u64>()];
+        let mut bytes = unsummed();
         bytes.push(Written::NEAR);
         bytes.extend((near.len() as u32).to_le_bytes());
         bytes.extend(near.as_bytes());
         bytes.extend(self.vectors.write()?);
-        let sum = xxh3_64(&bytes[size_of::<u64>()..]);
-        bytes[..size_of::<u64>()].copy_from_slice(&sum.to_le_bytes());
-        Ok(Some(bytes))
+        Ok(Some(sum(bytes)))
     }
 
     /// Makes room for so many more rows, about.
@@ -208,8 +206,8 @@ impl DenseRows {
             Written::NEAR => self.vectors.attach(rest).map_err(|_| of_others())?,
             Written::WHOLE => {
                 let vectors = Vectors::read(self.spec.size, self.spec.metric, rest)?;
-                let bits = |of: &Vectors| of.all().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-                if bits(&vectors) != bits(&self.vectors) {
+                let bits = |value: &f32| value.to_bits();
+                if !vectors.all().iter().map(bits).eq(self.vectors.all().iter().map(bits)) {
                     return Err(of_others());
                 }
                 self.vectors = vectors;
@@ -253,14 +251,11 @@ impl<'a> Written<'a> {
     const NEAR: u8 = 2;
 
     fn of(bytes: &'a [u8]) -> Option<Self> {
-        let (sum, rest) = bytes.split_first_chunk()?;
-        if xxh3_64(rest) != u64::from_le_bytes(*sum) {
-            return None;
-        }
-        let (&kind, rest) = rest.split_first()?;
-        let (len, rest) = rest.split_first_chunk()?;
-        let (near, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        Some(Self { kind, near: std::str::from_utf8(near).ok()?, rest })
+        let mut from = Bytes::summed(bytes)?;
+        let [kind] = from.take()?;
+        let len = u32::from_le_bytes(from.take()?);
+        let near = from.bytes(len as usize)?;
+        Some(Self { kind, near: std::str::from_utf8(near).ok()?, rest: from.0 })
     }
 }
 

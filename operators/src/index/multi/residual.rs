@@ -6,13 +6,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::codebook::{Codebook, Encoder, Scratch};
 use super::maxsim::Tokens;
 use super::train::Sample;
 use super::{Held, Pick, TokenRows};
-use crate::index::bytes::Bytes;
+use crate::index::bytes::{Bytes, sum, unsummed};
 
 /// Fewer tokens stay as they are: words made from less are hardly better than none, and there is little to save.
 const TOKENS_MIN: usize = 16_384;
@@ -47,20 +45,17 @@ impl Coded {
 
     /// All of it as bytes, for `read`: their sum, the codebook, the codes.
     pub(super) fn write(&self) -> Vec<u8> {
-        let mut bytes = vec![0; size_of::<u64>()];
+        let mut bytes = unsummed();
         bytes.extend(MAGIC);
         self.book.write(&mut bytes);
         bytes.extend(&self.codes);
-        let sum = xxh3_64(&bytes[size_of::<u64>()..]);
-        bytes[..size_of::<u64>()].copy_from_slice(&sum.to_le_bytes());
-        bytes
+        sum(bytes)
     }
 
     /// What `write` gave of tokens of a size; `None` of other bytes.
     pub(super) fn read(size: usize, bytes: &[u8]) -> Option<Self> {
-        let mut from = Bytes(bytes);
-        let sum = u64::from_le_bytes(from.take()?);
-        if xxh3_64(from.0) != sum || &from.take()? != MAGIC {
+        let mut from = Bytes::summed(bytes)?;
+        if &from.take()? != MAGIC {
             return None;
         }
         let book = Codebook::read(&mut from)?;

@@ -7,13 +7,12 @@
 //! Integers are little-endian, lengths and differences LEB128; what follows the front is one frame of zstd. Weights are not in it: they
 //! come with the rows, each row's in the order of its terms. Nor is how lists lie in memory, which may change.
 
-use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::{compress, decompress};
 
 use super::forward::Forward;
 use super::levels::Levels;
 use super::sealed::Sealed;
-use crate::index::bytes::Bytes;
+use crate::index::bytes::{Bytes, sum, unsummed};
 use crate::index::rows::Row;
 
 /// The first bytes, which name the format.
@@ -35,27 +34,25 @@ pub(super) fn write(sealed: &Sealed) -> std::io::Result<Vec<u8>> {
     bytes.push(sealed.positive.into());
     sealed.levels.write(&mut bytes);
     sealed.terms.iter().for_each(|term| bytes.extend(term.to_le_bytes()));
-    sealed.lists().for_each(|(list, _)| put(&mut bytes, list.count));
+    sealed.lists.iter().for_each(|list| put(&mut bytes, list.count));
     if !sealed.levels.are_exact() {
-        sealed.lists().for_each(|(list, _)| bytes.extend(list.step.to_le_bytes()));
+        sealed.lists.iter().for_each(|list| bytes.extend(list.step.to_le_bytes()));
     }
     let mut levels = Vec::with_capacity(postings);
-    for (_, list) in sealed.lists() {
+    for number in 0..sealed.lists.len() as u32 {
         let mut before = 0;
-        list.for_each(|row, level| {
+        sealed.postings(number).for_each(|row, level| {
             put(&mut bytes, row - before);
             before = row;
             levels.push(level);
         });
     }
     bytes.extend(levels);
-    let mut whole = vec![0; size_of::<u64>()];
+    let mut whole = unsummed();
     whole.extend(MAGIC);
     whole.extend((bytes.len() as u64).to_le_bytes());
     whole.extend(compress(&bytes, ZSTD_LEVEL)?);
-    let sum = xxh3_64(&whole[size_of::<u64>()..]);
-    whole[..size_of::<u64>()].copy_from_slice(&sum.to_le_bytes());
-    Ok(whole)
+    Ok(sum(whole))
 }
 
 /// The index of rows that have come with their weights, and of the lists that `write` gave of the same rows.
@@ -64,11 +61,7 @@ pub(super) fn write(sealed: &Sealed) -> std::io::Result<Vec<u8>> {
 /// What is wrong: bytes that are torn, or lists of other rows.
 pub(super) fn read(mut forward: Forward, bytes: &[u8]) -> Result<Sealed, String> {
     let torn = || "has postings that are torn".to_owned();
-    let mut front = Bytes(bytes);
-    let sum = u64::from_le_bytes(front.take().ok_or_else(torn)?);
-    if xxh3_64(front.0) != sum {
-        return Err(torn());
-    }
+    let mut front = Bytes::summed(bytes).ok_or_else(torn)?;
     if front.take().as_ref() != Some(MAGIC) {
         return Err("has postings of another format".to_owned());
     }

@@ -227,11 +227,6 @@ impl Sealed {
         self.tail_levels.shrink_to_fit();
     }
 
-    /// Its lists, in the order of the terms.
-    pub(super) fn lists(&self) -> impl Iterator<Item = (&List, Postings<'_>)> {
-        (0..).zip(&self.lists).map(|(number, list)| (list, self.postings(number)))
-    }
-
     /// Number of a term.
     pub(super) fn number(&self, term: u64) -> Option<u32> {
         self.terms.binary_search(&term).ok().map(|number| number as u32)
