@@ -1,14 +1,12 @@
 //! Tables into segments.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
+mod lists;
+mod vectors;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, FixedSizeListArray, ListArray, RecordBatch, StringArray,
-    UInt32Array,
-};
-use arrow::datatypes::ArrowPrimitiveType;
-use arrow::datatypes::{Float32Type, Int8Type, Int32Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use std::collections::BTreeSet;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray, UInt32Array};
+use arrow::datatypes::{ArrowPrimitiveType, Int32Type, Int64Type, TimestampMillisecondType};
 use bytes::Bytes;
 use freshet_schemas::VectorKind;
 use parquet::arrow::ProjectionMask;
@@ -24,6 +22,7 @@ use super::source::{self, Source, Window};
 use super::{TableError, guarded};
 use crate::index::segment::{Begun, BuiltField, Field, Order, Restore, Room, Segment, SegmentSpec, Wanted};
 use crate::index::{FieldSpec, Time};
+use vectors::{Next, Vectors};
 
 /// Most rows decoded at once.
 const BATCH_ROWS: usize = 1024;
@@ -54,7 +53,7 @@ pub fn read<S: Source>(mut from: S, spec: &SegmentSpec, built: Vec<BuiltField>) 
     check_columns(&columns, &footer)?;
     let restore = Segment::restore(spec, order, built, &room(footer.metadata(), from.size()))?;
     let mut rows = Rows { columns: &columns, fields: &spec.fields, restore, chunk: 0, row: 0 };
-    let leaves = leaves(&footer, &columns, rows.restore.fields());
+    let leaves = leaves(&footer, &columns, &spec.fields, rows.restore.fields());
     let mask = ProjectionMask::leaves(footer.parquet_schema(), leaves);
     let batch_rows = batch_rows(footer.metadata());
     let (mut from_byte, mut bytes) = (0, Bytes::new());
@@ -63,11 +62,12 @@ pub fn read<S: Source>(mut from: S, spec: &SegmentSpec, built: Vec<BuiltField>) 
         let room = Vec::from(std::mem::take(&mut bytes));
         let window = Window::read(&mut from, footer.metadata(), group, &mut from_byte, room)?;
         bytes = window.bytes();
+        let mut vectors = rows.vectors(&window, footer.metadata(), group)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(window, footer.clone());
         let builder = builder.with_row_groups(vec![group]).with_projection(mask.clone());
         let mut reader = guarded(|| builder.with_batch_size(batch_rows).build())?;
         while let Some(batch) = guarded(|| reader.next().transpose().map_err(ParquetError::from))? {
-            rows.batch(&batch)?;
+            rows.batch(&batch, &mut vectors)?;
         }
     }
     Ok(Table { segment: rows.restore.finish()?, about })
@@ -90,23 +90,18 @@ fn check_columns(columns: &Columns, footer: &ArrowReaderMetadata) -> Result<(), 
     Ok(())
 }
 
-/// The leaves of the columns that are read, without what is in what was built.
-fn leaves(footer: &ArrowReaderMetadata, columns: &Columns, fields: &[Field]) -> Vec<usize> {
-    let read: BTreeSet<&str> =
-        columns.schema.fields()[..columns.read].iter().map(|column| column.name().as_str()).collect();
-    let mut left = BTreeSet::new();
-    for (names, field) in columns.vectors.iter().zip(fields) {
-        match field.wanted() {
-            Wanted::Vectors => {}
-            Wanted::Weights => drop(left.insert((names.name.as_str(), schema::TERM))),
-            Wanted::Scales => drop(left.insert((names.name.as_str(), schema::ELEMENT))),
+/// The leaves of the columns that Arrow reads: not those of lists of numbers, nor those that are in what was built.
+fn leaves(footer: &ArrowReaderMetadata, columns: &Columns, fields: &[FieldSpec], to: &[Field]) -> Vec<usize> {
+    let names = columns.schema.fields()[..columns.read].iter().map(|column| column.name().as_str());
+    let mut read: BTreeSet<&str> = names.collect();
+    for (names, (spec, field)) in columns.vectors.iter().zip(fields.iter().zip(to)) {
+        if spec.kind != VectorKind::Multi || field.wanted() == Wanted::Scales {
+            read.remove(names.name.as_str());
         }
     }
-    let leaves = footer.parquet_schema().columns().iter().enumerate().filter(|(_, leaf)| {
-        let path = leaf.path().parts();
-        let (root, last) = (path.first().map_or("", String::as_str), path.last().map_or("", String::as_str));
-        read.contains(root) && !left.contains(&(root, last))
-    });
+    let leaves = footer.parquet_schema().columns().iter().enumerate();
+    let leaves = leaves
+        .filter(|(_, leaf)| leaf.path().parts().first().is_some_and(|root| read.contains(root.as_str())));
     leaves.map(|(number, _)| number).collect()
 }
 
@@ -181,8 +176,22 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn batch(&mut self, batch: &RecordBatch) -> Result<(), TableError> {
-        let batch = Batch::of(self.columns, self.fields, batch)?;
+    /// Where the vectors of a row group come from.
+    fn vectors(
+        &mut self,
+        window: &Window,
+        metadata: &ParquetMetaData,
+        group: usize,
+    ) -> Result<Vec<Vectors>, TableError> {
+        let group = metadata.row_group(group);
+        let fields = self.columns.vectors.iter().zip(self.fields).zip(self.restore.fields());
+        let vectors =
+            fields.map(|((names, spec), field)| Vectors::open(window, group, names, spec, field.wanted()));
+        vectors.collect()
+    }
+
+    fn batch(&mut self, columns: &RecordBatch, vectors: &mut [Vectors]) -> Result<(), TableError> {
+        let batch = Batch::of(columns)?;
         for row in 0..batch.rows {
             let at = self.row + row;
             match batch.chunks[row] {
@@ -196,11 +205,10 @@ impl Rows<'_> {
             self.chunk = batch.chunks[row].saturating_add(1);
             self.text(&batch, row, at)?;
         }
-        for ((vectors, names), (spec, field)) in
-            batch.vectors.iter().zip(&self.columns.vectors).zip(self.fields.iter().zip(self.restore.fields()))
-        {
-            let wrong = |row, what| wrong(self.row + row, names.name.as_str(), what);
-            vectors.add(batch.chunks, spec, field).map_err(|(row, what)| wrong(row, what))?;
+        let next = Next { row: self.row, chunks: batch.chunks, batch: columns };
+        let fields = self.fields.iter().zip(self.restore.fields());
+        for ((vectors, names), (spec, field)) in vectors.iter_mut().zip(&self.columns.vectors).zip(fields) {
+            vectors.add(&next, names, spec, field)?;
         }
         self.row += batch.rows;
         Ok(())
@@ -243,41 +251,11 @@ struct Batch<'a> {
     offsets: &'a [i64],
     births: &'a [i64],
     digests: &'a BinaryArray,
-    vectors: Vec<Vectors<'a>>,
     rows: usize,
 }
 
-/// The vectors of a field.
-enum Vectors<'a> {
-    Dense {
-        lists: &'a FixedSizeListArray,
-        values: &'a [f32],
-    },
-    Sparse {
-        lists: &'a ListArray,
-        /// None where they are not wanted.
-        terms: Option<&'a [u64]>,
-        weights: &'a [f32],
-    },
-    Multi {
-        /// None where they are not wanted.
-        tokens: Option<Tokens<'a>>,
-        scales: &'a ListArray,
-        each: &'a [f32],
-    },
-}
-
-/// The codes of token vectors.
-struct Tokens<'a> {
-    /// Tokens of a row.
-    lists: &'a ListArray,
-    /// Codes of a token.
-    codes: &'a ListArray,
-    values: &'a [i8],
-}
-
 impl<'a> Batch<'a> {
-    fn of(columns: &Columns, fields: &[FieldSpec], batch: &'a RecordBatch) -> Result<Self, TableError> {
+    fn of(batch: &'a RecordBatch) -> Result<Self, TableError> {
         let column = |name: &str| {
             let missing = || column_is(name, "is missing");
             batch.column_by_name(name).ok_or_else(missing)
@@ -286,34 +264,6 @@ impl<'a> Batch<'a> {
             column if column.null_count() > 0 => Err(column_is(name, "has nulls, may have none")),
             column => Ok(column),
         };
-        let mut vectors = Vec::with_capacity(fields.len());
-        for (field, names) in fields.iter().zip(&columns.vectors) {
-            let name = names.name.as_str();
-            vectors.push(match (field.kind, &names.scales) {
-                (VectorKind::Dense, _) => {
-                    let unlike = || column_is(name, "is not of dense vectors");
-                    let lists = column(name)?.as_fixed_size_list_opt().ok_or_else(unlike)?;
-                    Vectors::Dense { lists, values: primitive::<Float32Type>(name, lists.values())? }
-                }
-                (VectorKind::Sparse, _) => {
-                    let lists = list(name, column(name)?)?;
-                    let unlike = || column_is(name, "is not of sparse vectors");
-                    let pairs = lists.values().as_struct_opt().ok_or_else(unlike)?;
-                    let terms = pairs.column_by_name(schema::TERM);
-                    let terms = terms.map(|terms| primitive::<UInt64Type>(name, terms)).transpose()?;
-                    let weights = pairs.column_by_name(schema::WEIGHT).ok_or_else(unlike)?;
-                    Vectors::Sparse { lists, terms, weights: primitive::<Float32Type>(name, weights)? }
-                }
-                (VectorKind::Multi, scales) => {
-                    let tokens = batch.column_by_name(name);
-                    let tokens = tokens.map(|column| Tokens::of(name, column)).transpose()?;
-                    let name = scales.as_deref().unwrap_or_default();
-                    let scales = list(name, column(name)?)?;
-                    let each = primitive::<Float32Type>(name, scales.values())?;
-                    Vectors::Multi { tokens, scales, each }
-                }
-            });
-        }
         let texts = |name: &'static str, column: &'a ArrayRef| {
             column.as_string_opt::<i32>().ok_or_else(|| column_is(name, "is not of texts"))
         };
@@ -332,7 +282,6 @@ impl<'a> Batch<'a> {
             offsets: primitive::<Int64Type>(schema::OFFSET, full(schema::OFFSET)?)?,
             births: primitive::<TimestampMillisecondType>(schema::BORN, full(schema::BORN)?)?,
             digests: bytes(column(schema::DIGEST)?)?,
-            vectors,
             rows: batch.num_rows(),
         })
     }
@@ -353,96 +302,6 @@ impl<'a> Batch<'a> {
         let origin = (self.partitions[row], self.offsets[row]);
         Ok(Begun { id: self.ids.value(row), born, origin, payload, digest: self.digests.value(row) })
     }
-}
-
-impl<'a> Tokens<'a> {
-    fn of(name: &str, column: &'a ArrayRef) -> Result<Self, TableError> {
-        let lists = list(name, column)?;
-        let codes = list(name, lists.values())?;
-        Ok(Self { lists, codes, values: primitive::<Int8Type>(name, codes.values())? })
-    }
-
-    /// The codes of a row, which has so many scales.
-    fn row(&self, row: usize, scales: usize, size: usize) -> Result<&'a [i8], String> {
-        let tokens = range(self.lists, row);
-        if self.lists.is_null(row) || tokens.len() != scales {
-            return Err(format!("has {} tokens and {scales} scales, or one of both is null", tokens.len()));
-        }
-        let mut sizes = tokens.clone().map(|token| range(self.codes, token).len());
-        if let Some(odd) = sizes.find(|codes| *codes != size) {
-            return Err(format!("has a token of {odd} codes, must be {size}"));
-        }
-        let offsets = self.codes.value_offsets();
-        Ok(&self.values[offsets[tokens.start] as usize..offsets[tokens.end] as usize])
-    }
-}
-
-/// What is wrong with a row.
-type Wrong = (usize, String);
-
-impl Vectors<'_> {
-    /// Gives the vectors of some rows, which have those numbers in their versions, to their field.
-    fn add(&self, chunks: &[i32], spec: &FieldSpec, to: &mut Field) -> Result<(), Wrong> {
-        let nulls = match self {
-            Self::Dense { lists, .. } => lists.nulls(),
-            Self::Sparse { lists, .. } => lists.nulls(),
-            Self::Multi { scales, .. } => scales.nulls(),
-        };
-        // Dense rows that lie together are added together.
-        let mut together = 0..0;
-        for (row, &chunk) in chunks.iter().enumerate() {
-            if chunk == 0 {
-                to.begin();
-            }
-            if nulls.is_some_and(|nulls| nulls.is_null(row)) {
-                match self {
-                    Self::Multi { tokens: Some(tokens), .. } if tokens.lists.is_valid(row) => {
-                        return Err((row, "has tokens and no scales".to_owned()));
-                    }
-                    Self::Dense { .. } | Self::Sparse { .. } | Self::Multi { .. } => continue,
-                }
-            }
-            follows(to.open() as usize, chunk).map_err(|what| (row, what))?;
-            to.row();
-            if together.end != row {
-                self.add_dense(together.clone(), spec, to)?;
-                together.start = row;
-            }
-            together.end = row + 1;
-            self.add_row(row, spec, to).map_err(|what| (row, what))?;
-        }
-        self.add_dense(together, spec, to)
-    }
-
-    fn add_dense(&self, rows: Range<usize>, spec: &FieldSpec, to: &mut Field) -> Result<(), Wrong> {
-        let Self::Dense { values, .. } = self else { return Ok(()) };
-        let vectors = &values[rows.start * spec.size..rows.end * spec.size];
-        to.dense(vectors).map_err(|what| {
-            let odd = vectors.iter().position(|value| !value.is_finite()).unwrap_or(0);
-            (rows.start + odd / spec.size.max(1), what)
-        })
-    }
-
-    fn add_row(&self, row: usize, spec: &FieldSpec, to: &mut Field) -> Result<(), String> {
-        match self {
-            Self::Dense { .. } => Ok(()),
-            Self::Sparse { lists, terms, weights } => {
-                let at = range(lists, row);
-                to.sparse(terms.map(|terms| &terms[at.clone()]), &weights[at])
-            }
-            Self::Multi { tokens, scales, each } => {
-                let scales = &each[range(scales, row)];
-                let codes = tokens.as_ref().map(|tokens| tokens.row(row, scales.len(), spec.size));
-                to.multi(codes.transpose()?, scales)
-            }
-        }
-    }
-}
-
-/// Where the elements of a list are.
-fn range(lists: &ListArray, row: usize) -> Range<usize> {
-    let offsets = lists.value_offsets();
-    offsets[row] as usize..offsets[row + 1] as usize
 }
 
 fn list<'a>(name: &str, column: &'a ArrayRef) -> Result<&'a ListArray, TableError> {

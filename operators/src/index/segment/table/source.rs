@@ -70,6 +70,7 @@ pub(super) fn metadata(from: &mut impl Source) -> Result<Arc<ParquetMetaData>, T
 }
 
 /// The bytes of one row group, where they are in the table.
+#[derive(Clone)]
 pub(super) struct Window {
     start: u64,
     bytes: Bytes,
