@@ -17,6 +17,7 @@ pub mod check;
 pub mod dense;
 pub mod exact;
 pub mod examples;
+mod memory;
 pub mod multi;
 pub mod payload;
 pub mod rows;

@@ -2,6 +2,8 @@
 
 use std::ops::{Index, Range};
 
+use crate::index::memory;
+
 /// What pieces lie in: a `String` or a `Vec` of bytes.
 pub(super) trait Store: Default + Index<Range<usize>, Output = Self::Piece> {
     /// A part of it.
@@ -23,7 +25,7 @@ impl Store for String {
     }
 
     fn reserve(&mut self, bytes: usize) {
-        self.reserve_exact(bytes);
+        memory::reserve_text(self, bytes);
     }
 
     fn size(&self) -> usize {
@@ -51,7 +53,7 @@ impl Store for Vec<u8> {
     }
 
     fn reserve(&mut self, bytes: usize) {
-        self.reserve_exact(bytes);
+        memory::reserve(self, bytes);
     }
 
     fn size(&self) -> usize {

@@ -1,8 +1,11 @@
 //! The vectors by row.
 
+use std::ops::Range;
+
 use freshet_schemas::SparseVector;
 
 use super::weigh::Weighing;
+use crate::index::memory;
 use crate::index::rows::Row;
 
 /// Weights, small whole numbers where all are.
@@ -48,6 +51,14 @@ impl Weights {
         match self {
             Self::Counts(counts) => f32::from(counts[place]),
             Self::Any(weights) => weights[place],
+        }
+    }
+
+    /// Adds some of them to others.
+    pub(super) fn append(&self, range: Range<usize>, to: &mut Vec<f32>) {
+        match self {
+            Self::Counts(counts) => to.extend(counts[range].iter().map(|&count| f32::from(count))),
+            Self::Any(weights) => to.extend_from_slice(&weights[range]),
         }
     }
 
@@ -121,10 +132,19 @@ impl Forward {
 
     /// Places for the terms of all rows, which come term by term, ascending.
     pub(super) fn places(&mut self) -> Places<'_> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let next = starts.take(self.ends.len()).collect();
-        self.terms = vec![0; self.postings()];
-        Places { ends: &self.ends, terms: &mut self.terms, next }
+        self.places_by(BUCKET)
+    }
+
+    fn places_by(&mut self, bucket: usize) -> Places<'_> {
+        let (rows, postings) = (self.ends.len(), self.postings());
+        self.terms = Vec::new();
+        memory::reserve(&mut self.terms, postings);
+        self.terms.resize(postings, 0);
+        let of_row = (postings / rows.max(1)).max(1);
+        let shift = (bucket / of_row).clamp(1, 1 << u16::BITS).ilog2();
+        let starts = (0..rows).step_by(1 << shift).map(|row| self.range(row as Row).start as u32);
+        let next = starts.collect();
+        Places { ends: &self.ends, terms: &mut self.terms, rows: vec![0; postings], shift, next }
     }
 
     /// Postings of all rows, whether their terms are known or not.
@@ -138,7 +158,7 @@ impl Forward {
         if self.lengths.is_empty() { 0.0 } else { lengths / self.lengths.len() as f64 }
     }
 
-    pub(super) fn range(&self, row: Row) -> std::ops::Range<usize> {
+    pub(super) fn range(&self, row: Row) -> Range<usize> {
         let row = row as usize;
         let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
         start as usize..self.ends[row] as usize
@@ -217,36 +237,122 @@ impl Forward {
     }
 }
 
-/// Places for the terms of rows.
+/// Postings of a bucket, about: they stay in a core's own cache while each gets to its row.
+const BUCKET: usize = 32 << 10;
+
+/// Places for the terms of rows. They come in no order of rows, and most rows' places are far from a core: what comes is
+/// gathered in buckets of as many neighbouring rows as lie near each other, and put in its rows in the end.
 pub(super) struct Places<'a> {
     ends: &'a [u32],
+    /// In the places of a bucket's rows: its terms as they came.
     terms: &'a mut [u32],
-    /// Per row the next free place.
+    /// Their rows, from the first one of the bucket.
+    rows: Vec<u16>,
+    /// Of the rows of a bucket, which are a power of two.
+    shift: u32,
+    /// Per bucket the next free place.
     next: Vec<u32>,
 }
 
 impl Places<'_> {
-    /// Puts a term of some rows, which is greater than those before; whether there are places for it.
-    pub(super) fn put(&mut self, rows: &[Row], term: u32) -> bool {
+    /// Adds a term of some rows, which is greater than those before; whether there are places for it.
+    pub(super) fn add(&mut self, rows: &[Row], term: u32) -> bool {
+        let of_bucket = (1 << self.shift) - 1;
         rows.iter().all(|&row| {
-            let Some(next) = self.next.get_mut(row as usize) else { return false };
-            // Beyond the row's end it is another row's, which is noticed in the end.
-            let Some(place) = self.terms.get_mut(*next as usize) else { return false };
-            *place = term;
+            let Some(next) = self.next.get_mut((row >> self.shift) as usize) else { return false };
+            // Beyond the bucket's end it is another one's, which is noticed in the end.
+            let place = *next as usize;
+            let (Some(to), Some(of)) = (self.terms.get_mut(place), self.rows.get_mut(place)) else {
+                return false;
+            };
+            (*to, *of) = (term, (row & of_bucket) as u16);
             *next += 1;
             true
         })
     }
 
-    /// Whether every row has all its terms, and no more.
-    pub(super) fn are_full(&self) -> bool {
-        self.next == self.ends
+    /// Puts all terms in their rows; whether every row has all its terms, and no more.
+    pub(super) fn fill(self) -> bool {
+        let (mut came, mut next) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        for (ends, &came_to) in self.ends.chunks(1 << self.shift).zip(&self.next) {
+            let end = ends.last().map_or(start, |&end| end as usize);
+            if came_to as usize != end {
+                return false;
+            }
+            came.clear();
+            came.extend_from_slice(&self.terms[start..end]);
+            next.clear();
+            next.push(start as u32);
+            next.extend_from_slice(&ends[..ends.len() - 1]);
+            for (&term, &row) in came.iter().zip(&self.rows[start..end]) {
+                let Some(next) = next.get_mut(usize::from(row)) else { return false };
+                // As above: another row's.
+                let Some(place) = self.terms.get_mut(*next as usize) else { return false };
+                *place = term;
+                *next += 1;
+            }
+            if next != ends {
+                return false;
+            }
+            start = end;
+        }
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn of_weights(rows: &[BTreeSet<u32>]) -> Forward {
+        let mut forward = Forward::default();
+        rows.iter().for_each(|row| forward.push_weights(&vec![1.0; row.len()]));
+        forward
+    }
+
+    fn add_all(places: &mut Places<'_>, rows: &[BTreeSet<u32>]) -> bool {
+        (0..20).all(|term| {
+            let of_term = (0..).zip(rows).filter(|(_, row)| row.contains(&term));
+            places.add(&of_term.map(|(row, _)| row).collect::<Vec<Row>>(), term)
+        })
+    }
+
+    proptest! {
+        /// However many rows are in a bucket, each gets its terms.
+        #[test]
+        fn terms_get_to_their_rows(rows in vec(btree_set(0u32..20, 0..8), 0..40), bucket in 1usize..200) {
+            let mut forward = of_weights(&rows);
+            let mut places = forward.places_by(bucket);
+            prop_assert!(add_all(&mut places, &rows) && places.fill());
+            let wanted: Vec<u32> = rows.iter().flatten().copied().collect();
+            prop_assert_eq!(&forward.terms, &wanted);
+        }
+
+        /// A term of another row than the one that has a place for it is noticed.
+        #[test]
+        fn terms_of_other_rows_are_noticed(
+            rows in vec(btree_set(0u32..20, 0..8), 2..40), bucket in 1usize..200, from: prop::sample::Index,
+            to: prop::sample::Index,
+        ) {
+            let mut forward = of_weights(&rows);
+            let (from, to) = (from.index(rows.len()), to.index(rows.len()));
+            let mut others = rows;
+            let moved = others[from].iter().copied().find(|term| !others[to].contains(term));
+            prop_assume!(moved.is_some());
+            moved.iter().for_each(|term| {
+                others[from].remove(term);
+                others[to].insert(*term);
+            });
+            let mut places = forward.places_by(bucket);
+            prop_assert!(!(add_all(&mut places, &others) && places.fill()));
+        }
+    }
 
     #[test]
     fn counts_are_told_from_other_weights() {

@@ -67,10 +67,9 @@ impl SparseRows {
             Form::Head(head) => (&head.forward, &head.terms),
             Form::Sealed(sealed) => (&sealed.forward, &sealed.terms),
         };
-        for (number, weight) in forward.row(row) {
-            terms.push(numbered[number as usize]);
-            weights.push(weight);
-        }
+        let range = forward.range(row);
+        terms.extend(forward.terms[range.clone()].iter().map(|&number| numbered[number as usize]));
+        forward.weights.append(range, weights);
     }
 
     /// Sum of a row's weights.

@@ -61,6 +61,7 @@ pub(super) fn write(sealed: &Sealed) -> std::io::Result<Vec<u8>> {
 /// What is wrong: bytes that are torn, or lists of other rows.
 pub(super) fn read(mut forward: Forward, bytes: &[u8]) -> Result<Sealed, String> {
     let torn = || "has postings that are torn".to_owned();
+    let other = || "has rows whose terms are not those of its postings".to_owned();
     let mut front = Bytes::summed(bytes).ok_or_else(torn)?;
     if front.take().as_ref() != Some(MAGIC) {
         return Err("has postings of another format".to_owned());
@@ -86,27 +87,28 @@ pub(super) fn read(mut forward: Forward, bytes: &[u8]) -> Result<Sealed, String>
     let of_levels = Levels::read(&mut from).ok_or_else(torn)?;
     let lists =
         (terms <= postings).then(|| Lists::of(from, terms, postings, of_levels.are_exact())).flatten();
-    let Lists { terms, counts, steps, mut rows, levels } = lists.ok_or_else(torn)?;
+    let Lists { terms, counts, steps, mut rows, mut levels } = lists.ok_or_else(torn)?;
     let mut sealed = Sealed::begun(terms, &counts, of_levels);
     (sealed.length_mean, sealed.positive) = (forward.length_mean(), positive != 0);
-    if !sealed.levels.know(levels) {
+    if !sealed.levels.know(levels.0) {
         return Err(torn());
     }
     // Most lists are short: what is done for each of them counts.
-    let (mut places, mut begin, mut whole) = (forward.places(), 0, true);
+    let (mut places, mut list) = (forward.places(), Vec::new());
     for (number, &count) in (0..).zip(&counts) {
-        let list = begin..begin + count as usize;
-        begin = list.end;
-        let (rows, levels) = (&mut rows[list.clone()], &levels[list]);
-        whole = ascend(rows) && places.put(rows, number);
-        if !whole {
-            break;
+        let levels = levels.bytes(count as usize).ok_or_else(torn)?;
+        list.clear();
+        if !(ascending(&mut rows, count, &mut list).ok_or_else(torn)? && places.add(&list, number)) {
+            return Err(other());
         }
         let step = steps.get(number as usize).map_or(1.0, |step| f32::from_le_bytes(*step));
-        sealed.list(rows, levels, step);
+        sealed.list(&list, levels, step);
     }
-    if !(whole && places.are_full()) {
-        return Err("has rows whose terms are not those of its postings".to_owned());
+    if !rows.0.is_empty() {
+        return Err(torn());
+    }
+    if !places.fill() {
+        return Err(other());
     }
     forward.shrink();
     sealed.forward = forward;
@@ -121,8 +123,8 @@ struct Lists<'a> {
     /// None where levels are exact.
     steps: &'a [[u8; 4]],
     /// Of each list the first one, then differences.
-    rows: Vec<Row>,
-    levels: &'a [u8],
+    rows: Bytes<'a>,
+    levels: Bytes<'a>,
 }
 
 impl<'a> Lists<'a> {
@@ -139,8 +141,8 @@ impl<'a> Lists<'a> {
             return None;
         }
         let steps = from.bytes(if exact { 0 } else { terms.checked_mul(size_of::<f32>())? })?.as_chunks().0;
-        let rows = numbers(&mut from, postings)?;
-        (from.0.len() == postings).then_some(Self { terms: of_terms, counts, steps, rows, levels: from.0 })
+        let rows = Bytes(from.bytes(from.0.len().checked_sub(postings)?)?);
+        Some(Self { terms: of_terms, counts, steps, rows, levels: from })
     }
 }
 
@@ -153,15 +155,16 @@ fn numbers(from: &mut Bytes<'_>, count: usize) -> Option<Vec<u32>> {
     Some(numbers)
 }
 
-/// Makes rows of the first one and differences; whether they ascend.
-fn ascend(rows: &mut [Row]) -> bool {
-    let (mut before, mut ascend) = (0, true);
-    for (place, row) in rows.iter_mut().enumerate() {
-        ascend &= *row > 0 || place == 0;
-        *row = row.saturating_add(before);
-        before = *row;
+/// Reads so many rows, of which the first one and differences are there; whether they ascend.
+fn ascending(from: &mut Bytes<'_>, count: u32, to: &mut Vec<Row>) -> Option<bool> {
+    let (mut before, mut ascend) = (0u32, true);
+    for place in 0..count {
+        let row = from.varint()?;
+        ascend &= row > 0 || place == 0;
+        before = before.saturating_add(row);
+        to.push(before);
     }
-    ascend
+    Some(ascend)
 }
 
 fn count(from: &mut Bytes<'_>) -> Option<usize> {

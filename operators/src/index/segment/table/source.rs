@@ -10,6 +10,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::{TableError, guarded};
+use crate::index::memory;
 
 /// Bytes at the end of a table that mostly hold all of its metadata.
 const FOOTER_BYTES: u64 = 64 << 10;
@@ -98,6 +99,9 @@ impl Window {
             return Err(torn());
         }
         let start = start.min(*from_byte);
+        let mut room = room;
+        room.clear();
+        memory::reserve(&mut room, usize::try_from(end - start).unwrap_or(0));
         let bytes = from.range(start..end, room)?;
         *from_byte = end;
         Ok(Self { start, bytes, size })

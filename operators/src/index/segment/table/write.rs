@@ -51,7 +51,7 @@ pub fn write<W: Write + Send>(
     let columns = Columns::of(spec);
     let versions = segment.versions().len();
     let total: usize = (0..versions as Version).map(|version| rows_of(segment, version)).sum();
-    let properties = columns.properties(total > versions)?;
+    let properties = columns.properties(total > versions, segment.is_sealed())?;
     let mut writer = ArrowWriter::try_new(to, Arc::clone(&columns.schema), Some(properties))?;
     for (key, value) in metadata(segment, spec)? {
         writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
