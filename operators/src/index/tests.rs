@@ -7,7 +7,7 @@ use freshet_schemas::{Params, VectorKind};
 
 use super::exact::ExactShard;
 use super::segment::SegmentSpec;
-use super::shard::{Builder, HeadLimit, Job, Shard};
+use super::shard::{Builder, HeadLimit, Job, PartCut, Shard};
 use super::{
     Chunk, DocumentPut, FieldPut, FieldSpec, Hit, IndexError, Metric, Probe, RowPut, RowVector, Scoring,
     ShardChange, Time, TokenCoding, TokenMatrix,
@@ -174,6 +174,11 @@ fn run(seed: u64, steps: usize, documents: u64, head: usize, values: Values, tol
             since += script.random.below(script.time + 1 - since);
             shard.compact(since).expect("builds");
         }
+        if script.random.below(8) == 0 {
+            let documents = |part: &PartCut| part.segment.versions().len() - part.removed.len();
+            let cut: usize = shard.cut().expect("a cut").iter().map(documents).sum();
+            assert_eq!(cut, shard.len_at(Time::MAX), "seed {seed}, step {step}: documents of a cut");
+        }
         shard.check();
         for _ in 0..6 {
             compare(&shard, &exact, &mut script, since, tolerance, &format!("seed {seed}, step {step}"));
@@ -286,6 +291,25 @@ fn changes_during_a_build_are_not_lost() {
     }
     shard.compact(3).expect("builds");
     assert_eq!(ids(&shard, 3), ["c7", "a5", "d1"]);
+}
+
+#[test]
+fn cuts_make_no_small_segments() {
+    let (mut shard, later) = open_with(vec![field("dense", VectorKind::Dense, 1)], 40).expect("a field");
+    for number in 1..=100u16 {
+        let put = dense_put(&format!("d{number}"), vec![dense_row(&[number.into()])]);
+        shard.apply(number.into(), vec![put]).expect("a put");
+        if number % 7 == 0 {
+            let cut = shard.cut().expect("a cut");
+            let versions: usize = cut.iter().map(|part| part.segment.versions().len()).sum();
+            assert_eq!(versions, usize::from(number));
+        }
+        while later.work() {}
+        shard.check();
+    }
+    assert_eq!((shard.counters().builds, shard.counters().sealed), (2, 1), "as without cuts");
+    settle(&mut shard, &later, 9999);
+    assert_eq!((shard.counters().versions, shard.counters().segments), (100, 2));
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl Shard {
         if self.head_is_full() {
             self.freeze()?;
         }
-        let Some(Part { segment, marks, passed, .. }) = self.parts.last_mut() else {
+        let Some(Part { segment, marks, passed, bytes, .. }) = self.parts.last_mut() else {
             return Err(IndexError::Build("a shard without a head".into()));
         };
         let Some(head) = Arc::get_mut(segment) else {
@@ -158,7 +158,7 @@ impl Shard {
         let number = head.push(version, time)?;
         marks.push(time);
         passed.forget();
-        self.head_bytes += version.bytes();
+        *bytes += version.bytes();
         Ok(number)
     }
 }

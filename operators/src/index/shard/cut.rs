@@ -31,13 +31,13 @@ pub struct RestoredPart {
 
 impl Shard {
     /// All parts at the last time applied, those without visible versions left out. The head is ended by it, so that
-    /// what is handed out stays as it is.
+    /// what is handed out stays as it is; to make a segment of it waits until it is worth one.
     ///
     /// # Errors
     /// FAISS failing.
     pub fn cut(&mut self) -> Result<Vec<PartCut>, IndexError> {
-        if self.head().is_some_and(|head| !head.marks.is_empty()) {
-            self.freeze()?;
+        if let Some(early) = self.end_head()? {
+            early.early = true;
         }
         let visible = self.parts.iter().filter(|part| part.marks.live() > 0);
         let cut = |part: &Part| PartCut {

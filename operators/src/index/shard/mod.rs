@@ -59,6 +59,10 @@ struct Part {
     passed: PassedFilters,
     /// While it is being merged: who has died since that began.
     merging: Option<Vec<(Time, Version)>>,
+    /// Bytes of what was added to it here.
+    bytes: usize,
+    /// Whether it was a head that ended before it was full: it waits for the rest of one before it is merged.
+    early: bool,
 }
 
 impl Part {
@@ -71,6 +75,8 @@ impl Part {
             live_rows: Vec::new(),
             passed: PassedFilters::default(),
             merging: None,
+            bytes: 0,
+            early: false,
         })
     }
 
@@ -80,8 +86,8 @@ impl Part {
             true => segment.fields().iter().map(|field| LiveRows::of(&field.layout, &marks)).collect(),
             false => Vec::new(),
         };
-        let passed = PassedFilters::default();
-        Self { number: 0, segment: Arc::new(segment), marks, live_rows, passed, merging: None }
+        let (segment, passed) = (Arc::new(segment), PassedFilters::default());
+        Self { number: 0, segment, marks, live_rows, passed, merging: None, bytes: 0, early: false }
     }
 
     fn end(&mut self, version: Version, time: Time) {
@@ -139,8 +145,6 @@ pub struct Shard {
     parts: Vec<Part>,
     /// Number of the next part.
     next_number: u64,
-    /// Bytes of the versions in the head.
-    head_bytes: usize,
     sizes: VecDeque<(Time, usize)>,
     applied: Option<Time>,
     /// No query comes at an earlier time.
@@ -182,7 +186,6 @@ impl Shard {
         Ok(Self {
             parts: vec![Part::head(&spec, 1)?],
             next_number: 2,
-            head_bytes: 0,
             spec,
             limit,
             sizes: VecDeque::new(),

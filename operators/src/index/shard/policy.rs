@@ -14,6 +14,8 @@ pub(super) struct PartSize {
     pub(super) expired: usize,
     /// Whether it is sealed; if not, it is a frozen head, which is searched exactly.
     pub(super) sealed: bool,
+    /// Whether it is a head that ended before it was full, and can wait for more.
+    pub(super) early: bool,
 }
 
 impl PartSize {
@@ -61,8 +63,11 @@ impl HeadLimit {
 
 /// The parts to be made one, by number; empty if all is well. Only parts that nobody is working on come in.
 pub(super) fn plan(parts: &[PartSize], quiet: bool) -> Vec<usize> {
-    let (mut sealed, frozen): (Vec<usize>, Vec<usize>) =
+    let (mut sealed, mut frozen): (Vec<usize>, Vec<usize>) =
         (0..parts.len()).partition(|&part| parts[part].sealed);
+    if !quiet && frozen.iter().all(|&part| parts[part].early) {
+        frozen.clear();
+    }
     sealed.sort_by_key(|&part| (parts[part].kept(), part));
     let growth = if quiet { GROWTH_QUIET } else { GROWTH_BUSY };
     let mut smaller: usize = frozen.iter().map(|&part| parts[part].kept()).sum();
@@ -88,7 +93,7 @@ mod tests {
     use super::*;
 
     fn sealed(kept: usize, expired: usize) -> PartSize {
-        PartSize { versions: kept + expired, expired, sealed: true }
+        PartSize { versions: kept + expired, expired, sealed: true, early: false }
     }
 
     fn frozen(kept: usize) -> PartSize {
@@ -103,6 +108,15 @@ mod tests {
         assert_eq!(plan(&[sealed(100, 0), frozen(20)], true), [1, 0]);
         assert_eq!(plan(&[sealed(1000, 0), sealed(100, 0)], true), [] as [usize; 0]);
         assert_eq!(plan(&[sealed(800, 0), sealed(100, 0)], true), [1, 0]);
+    }
+
+    #[test]
+    fn heads_that_ended_early_wait() {
+        let early = |kept| PartSize { early: true, ..frozen(kept) };
+        assert_eq!(plan(&[sealed(100, 0), early(10), early(20)], false), [] as [usize; 0]);
+        assert_eq!(plan(&[sealed(100, 0), early(10), early(20)], true), [1, 2, 0]);
+        assert_eq!(plan(&[sealed(100, 0), early(10), frozen(20)], false), [1, 2]);
+        assert_eq!(plan(&[sealed(100, 40), early(10)], false), [0]);
     }
 
     #[test]

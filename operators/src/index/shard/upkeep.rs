@@ -43,7 +43,7 @@ impl Shard {
     /// Swaps in what has been built, and begins the next build if one is due. Never waits.
     pub(super) fn upkeep(&mut self, quiet: bool) -> Result<(), IndexError> {
         self.take_built()?;
-        if self.head_is_full() || (quiet && self.head().is_some_and(|head| !head.marks.is_empty())) {
+        if quiet || self.head_is_full() {
             self.freeze()?;
         }
         if self.built.is_none() {
@@ -66,18 +66,34 @@ impl Shard {
         self.parts.last()
     }
 
+    /// Whether the head is full, together with those that ended early: what is searched exactly is no more for them.
     pub(super) fn head_is_full(&self) -> bool {
-        let reached =
-            |head: &Part| self.limit.reached(head.marks.len(), head.marks.expired(), self.head_bytes);
-        self.head().is_some_and(reached)
+        let early = self.parts.iter().filter(|part| part.early && part.merging.is_none());
+        let (mut versions, mut expired, mut bytes) = (0, 0, 0);
+        for part in early.chain(self.head()) {
+            versions += part.marks.len();
+            expired += part.marks.expired();
+            bytes += part.bytes;
+        }
+        self.limit.reached(versions, expired, bytes)
     }
 
-    /// Ends the head and begins a new one.
+    /// Ends the head: it is to be merged, with those that ended early.
     pub(super) fn freeze(&mut self) -> Result<(), IndexError> {
+        self.end_head()?;
+        self.parts.iter_mut().for_each(|part| part.early = false);
+        Ok(())
+    }
+
+    /// Begins a new head, unless nothing is in the old one, which is given back.
+    pub(super) fn end_head(&mut self) -> Result<Option<&mut Part>, IndexError> {
+        if self.head().is_none_or(|head| head.marks.is_empty()) {
+            return Ok(None);
+        }
         let number = self.number();
         self.parts.push(Part::head(&self.spec, number)?);
-        self.head_bytes = 0;
-        Ok(())
+        let ended = self.parts.len() - 2;
+        Ok(self.parts.get_mut(ended))
     }
 
     /// The number of a new part.
@@ -92,6 +108,7 @@ impl Shard {
             versions: part.marks.len(),
             expired: part.marks.expired(),
             sealed: part.segment.is_sealed(),
+            early: part.early,
         };
         self.parts[..self.parts.len() - 1].iter().map(size).collect()
     }
