@@ -40,18 +40,26 @@ impl<'a> Bytes<'a> {
         self.bytes(N)?.first_chunk().copied()
     }
 
-    /// The next number in LEB128.
+    /// The next number in LEB128: most have one byte or two.
     #[inline]
     pub(super) fn varint(&mut self) -> Option<u32> {
-        let (&first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        if first < 0x80 { Some(first.into()) } else { self.longer(first) }
+        match *self.0 {
+            [first @ ..0x80, ref rest @ ..] => {
+                self.0 = rest;
+                Some(first.into())
+            }
+            [first, second @ ..0x80, ref rest @ ..] => {
+                self.0 = rest;
+                Some(u32::from(first & 0x7F) | u32::from(second) << 7)
+            }
+            _ => self.longer(),
+        }
     }
 
-    /// The rest of a number of several bytes.
-    fn longer(&mut self, first: u8) -> Option<u32> {
-        let mut value = u32::from(first & 0x7F);
-        for shift in (7..u32::BITS).step_by(7) {
+    /// A number of any length.
+    fn longer(&mut self) -> Option<u32> {
+        let mut value = 0;
+        for shift in (0..u32::BITS).step_by(7) {
             let (&byte, rest) = self.0.split_first()?;
             self.0 = rest;
             value |= u32::from(byte & 0x7F) << shift;
@@ -60,5 +68,31 @@ impl<'a> Bytes<'a> {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_and_torn_ones_are_noticed() {
+        let encoded: [(u32, &[u8]); 8] = [
+            (0, &[0]),
+            (127, &[0x7F]),
+            (128, &[0x80, 1]),
+            (16_383, &[0xFF, 0x7F]),
+            (16_384, &[0x80, 0x80, 1]),
+            (2_097_151, &[0xFF, 0xFF, 0x7F]),
+            (2_097_152, &[0x80, 0x80, 0x80, 1]),
+            (u32::MAX, &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F]),
+        ];
+        for (value, bytes) in encoded {
+            let followed = [bytes, &[7]].concat();
+            let mut from = Bytes(&followed);
+            assert_eq!((from.varint(), from.0), (Some(value), &[7][..]));
+            assert_eq!(Bytes(&bytes[..bytes.len() - 1]).varint(), None, "{value} torn");
+        }
+        assert_eq!(Bytes(&[0x80; 9]).varint(), None, "a number without end");
     }
 }

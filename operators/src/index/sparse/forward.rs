@@ -257,18 +257,20 @@ pub(super) struct Places<'a> {
 impl Places<'_> {
     /// Adds a term of some rows, which is greater than those before; whether there are places for it.
     pub(super) fn add(&mut self, rows: &[Row], term: u32) -> bool {
-        let of_bucket = (1 << self.shift) - 1;
-        rows.iter().all(|&row| {
-            let Some(next) = self.next.get_mut((row >> self.shift) as usize) else { return false };
-            // Beyond the bucket's end it is another one's, which is noticed in the end.
-            let place = *next as usize;
-            let (Some(to), Some(of)) = (self.terms.get_mut(place), self.rows.get_mut(place)) else {
-                return false;
-            };
-            (*to, *of) = (term, (row & of_bucket) as u16);
-            *next += 1;
-            true
-        })
+        rows.iter().all(|&row| self.add_one(row, term))
+    }
+
+    #[inline]
+    fn add_one(&mut self, row: Row, term: u32) -> bool {
+        let Some(next) = self.next.get_mut((row >> self.shift) as usize) else { return false };
+        // Beyond the bucket's end it is another one's, which is noticed in the end.
+        let place = *next as usize;
+        let (Some(to), Some(of)) = (self.terms.get_mut(place), self.rows.get_mut(place)) else {
+            return false;
+        };
+        (*to, *of) = (term, (row & ((1 << self.shift) - 1)) as u16);
+        *next += 1;
+        true
     }
 
     /// Puts all terms in their rows; whether every row has all its terms, and no more.

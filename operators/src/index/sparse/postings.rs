@@ -97,7 +97,6 @@ pub(super) fn read(mut forward: Forward, bytes: &[u8]) -> Result<Sealed, String>
     let (mut places, mut list) = (forward.places(), Vec::new());
     for (number, &count) in (0..).zip(&counts) {
         let levels = levels.bytes(count as usize).ok_or_else(torn)?;
-        list.clear();
         if !(ascending(&mut rows, count, &mut list).ok_or_else(torn)? && places.add(&list, number)) {
             return Err(other());
         }
@@ -155,14 +154,17 @@ fn numbers(from: &mut Bytes<'_>, count: usize) -> Option<Vec<u32>> {
     Some(numbers)
 }
 
-/// Reads so many rows, of which the first one and differences are there; whether they ascend.
+/// Reads so many rows, at least one, of which the first one and differences are there; whether they ascend.
+#[inline]
 fn ascending(from: &mut Bytes<'_>, count: u32, to: &mut Vec<Row>) -> Option<bool> {
-    let (mut before, mut ascend) = (0u32, true);
-    for place in 0..count {
-        let row = from.varint()?;
-        ascend &= row > 0 || place == 0;
-        before = before.saturating_add(row);
-        to.push(before);
+    let (mut row, mut ascend) = (from.varint()?, true);
+    to.clear();
+    to.push(row);
+    for _ in 1..count {
+        let more = from.varint()?;
+        ascend &= more > 0;
+        row = row.saturating_add(more);
+        to.push(row);
     }
     Some(ascend)
 }

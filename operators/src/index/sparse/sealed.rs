@@ -182,6 +182,7 @@ impl Sealed {
     }
 
     /// Packs the list of the next term: rows, with a level each.
+    #[inline]
     pub(super) fn list(&mut self, rows: &[Row], levels: &[u8], step: f32) {
         self.lists.push(List {
             blocks: self.blocks.len() as u32,
@@ -190,13 +191,22 @@ impl Sealed {
             groups: self.groups.len() as u32,
             step,
         });
-        if rows.len() < BLOCK {
-            // Most lists are.
+        // Most lists have one posting, and most of the others are short.
+        if let ([row], [level]) = (rows, levels) {
+            self.groups.push(*level);
+            self.tail_rows.push(*row);
+            self.tail_levels.push(*level);
+        } else if rows.len() < BLOCK {
             self.groups.push(levels.iter().copied().max().unwrap_or(0));
             self.tail_rows.extend_from_slice(rows);
             self.tail_levels.extend_from_slice(levels);
-            return;
+        } else {
+            self.blocks(rows, levels);
         }
+    }
+
+    /// Packs the blocks of a list.
+    fn blocks(&mut self, rows: &[Row], levels: &[u8]) {
         let mut before = 0;
         for (number, (rows, levels)) in rows.chunks(BLOCK).zip(levels.chunks(BLOCK)).enumerate() {
             let greatest = levels.iter().copied().max().unwrap_or(0);
