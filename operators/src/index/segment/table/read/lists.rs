@@ -16,7 +16,7 @@ const VALUES: usize = 16 << 10;
 
 /// The lists of a leaf in one row group, some rows at a time.
 pub(super) struct Lists<T: DataType> {
-    reader: ColumnReaderImpl<T>,
+    reader: Box<ColumnReaderImpl<T>>,
     /// Definition level of a value.
     full: i16,
     /// Values that most lists have.
@@ -49,7 +49,7 @@ impl<T: DataType> Lists<T> {
         let values = usize::try_from(column.num_values()).unwrap_or(0);
         let pages = SerializedPageReader::new(Arc::new(window.clone()), column, rows, None)?;
         Ok(Self {
-            reader: ColumnReaderImpl::new(about, Box::new(pages)),
+            reader: Box::new(ColumnReaderImpl::new(about, Box::new(pages))),
             full,
             likely,
             rows_max: (VALUES / (values / rows.max(1)).max(1)).max(1),
