@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::time::ClockId;
 use serde::Serialize;
 
 /// One measurement.
@@ -111,13 +112,19 @@ pub(crate) fn against(
 
 /// CPU time that this thread needs for something.
 pub(crate) fn busy(mut work: impl FnMut()) -> Duration {
-    let now = || {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
-    };
-    let start = now();
+    let start = clock(ClockId::ThreadCPUTime);
     work();
-    now().saturating_sub(start)
+    clock(ClockId::ThreadCPUTime).saturating_sub(start)
+}
+
+/// CPU time that all threads of this process have had.
+pub(crate) fn busy_process() -> Duration {
+    clock(ClockId::ProcessCPUTime)
+}
+
+fn clock(id: ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(id);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// How long something takes, once.
