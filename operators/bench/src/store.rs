@@ -89,6 +89,7 @@ fn caught_up(setup: Setup, topics: &Memory, count: usize) -> Caught {
         let (begun, before) = (Instant::now(), report::busy_process());
         let run = scope.spawn(|| run::run(setup, connector, Until::CaughtUp, &control, &progress));
         while !applied() && !run.is_finished() {
+            // Nobody tells when: a look a millisecond is as exact as it need be.
             std::thread::sleep(Duration::from_millis(1));
         }
         let (all_applied, busy) = (begun.elapsed(), report::busy_process().saturating_sub(before));

@@ -146,8 +146,8 @@ impl Columns {
                 let path = ColumnPath::new(path);
                 // Nobody looks for a vector by the range of its values.
                 properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
-                // Weights of terms are often counts; other floats hardly repeat. Terms do, but to look all of them up takes a
-                // third of the time to write a table.
+                // Weights of terms are often counts; other floats hardly repeat. Terms do, but to look all of them up takes more
+                // than a quarter of the time to write a table.
                 if (values == DataType::Float32 && !sparse) || (values == DataType::UInt64 && !stays) {
                     properties = properties.set_column_dictionary_enabled(path, false);
                 }

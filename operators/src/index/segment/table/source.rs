@@ -85,7 +85,7 @@ impl Window {
         metadata: &ParquetMetaData,
         group: usize,
         from_byte: &mut u64,
-        room: Vec<u8>,
+        mut room: Vec<u8>,
     ) -> Result<Self, TableError> {
         let size = from.size();
         let torn = || TableError::Torn(format!("row group {group} is not where its metadata says"));
@@ -99,7 +99,6 @@ impl Window {
             return Err(torn());
         }
         let start = start.min(*from_byte);
-        let mut room = room;
         room.clear();
         memory::reserve(&mut room, usize::try_from(end - start).unwrap_or(0));
         let bytes = from.range(start..end, room)?;

@@ -63,8 +63,8 @@ impl Vectors {
             }
             VectorKind::Sparse => {
                 let (terms, weights) = (leaf(schema::TERM)?, leaf(schema::WEIGHT)?);
-                let terms = (wanted == Wanted::Vectors).then_some(terms);
-                let terms = terms.map(|leaf| guarded(|| Lists::open(window, group, leaf, 0)));
+                let open = || guarded(|| Lists::open(window, group, terms, 0));
+                let terms = (wanted == Wanted::Vectors).then(open);
                 let weights = guarded(|| Lists::open(window, group, weights, 0))?;
                 Self::Sparse { terms: terms.transpose()?, weights }
             }
@@ -112,8 +112,8 @@ type Wrong = (usize, String);
 /// The lists of some rows, as `Lists::read` gives them.
 type Read<'a, T> = (&'a [Option<Range<usize>>], &'a [T]);
 
-/// The next row of a field is there or not; whether it is.
-fn next(chunk: i32, there: bool, to: &mut Field) -> Result<bool, String> {
+/// The next row of a field is there or not.
+fn next(chunk: i32, there: bool, to: &mut Field) -> Result<(), String> {
     if chunk == 0 {
         to.begin();
     }
@@ -121,7 +121,7 @@ fn next(chunk: i32, there: bool, to: &mut Field) -> Result<bool, String> {
         super::follows(to.open() as usize, chunk)?;
         to.row();
     }
-    Ok(there)
+    Ok(())
 }
 
 fn add_dense(
@@ -156,8 +156,8 @@ fn add_sparse(
     }
     let mut of_row = Vec::new();
     for (at, (row, &chunk)) in rows.iter().zip(chunks).enumerate() {
-        let there = next(chunk, row.is_some(), to).map_err(|what| (at, what))?;
-        let Some(row) = row.clone().filter(|_| there) else { continue };
+        next(chunk, row.is_some(), to).map_err(|what| (at, what))?;
+        let Some(row) = row.clone() else { continue };
         of_row.clear();
         // Parquet has unsigned numbers as signed ones of the same bits.
         of_row.extend(terms.iter().flat_map(|terms| &terms.1[row.clone()]).map(|term| term.cast_unsigned()));
@@ -188,7 +188,8 @@ impl<'a> Multi<'a> {
     fn add(&self, chunks: &[i32], spec: &FieldSpec, to: &mut Field) -> Result<(), Wrong> {
         for (row, &chunk) in chunks.iter().enumerate() {
             let there = self.scales.is_valid(row);
-            if next(chunk, there, to).map_err(|what| (row, what))? {
+            next(chunk, there, to).map_err(|what| (row, what))?;
+            if there {
                 self.add_row(row, spec, to).map_err(|what| (row, what))?;
             } else if self.tokens.as_ref().is_some_and(|tokens| tokens.lists.is_valid(row)) {
                 return Err((row, "has tokens and no scales".to_owned()));
