@@ -6,6 +6,7 @@
 //! beside it, which never import timely and are tested alone.
 
 pub mod admit;
+mod background;
 pub mod causes;
 pub mod clock;
 pub mod connect;

@@ -22,6 +22,8 @@ use crate::report::{self, Report, Row, per_second};
 
 /// Time between two cuts of a pipeline that cuts often.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Runs with and without cuts, in turns: their medians count, for one alone differs from the next by up to a fifth.
+const ROUNDS: usize = 5;
 /// Queries asked one after the other.
 const QUERIES: usize = 300;
 /// Longest wait for an answer.
@@ -110,39 +112,42 @@ fn snapshots(folder: &Path, interval: Duration) -> String {
 
 /// Ingest while snapshots are cut again and again, against ingest without.
 fn ingest(report: &mut Report, topics: &Memory, count: usize, folder: &Path) {
-    let mut best = (Duration::MAX, Duration::MAX);
-    let mut busy = (Duration::MAX, Duration::MAX);
-    let (mut cuts, mut last) = (0, Duration::MAX);
-    for _ in 0..2 {
-        let plain = Setup::load(config("")).expect("a setup");
-        let plain = caught_up(plain, topics, count);
-        best.1 = best.1.min(plain.applied);
-        busy.1 = busy.1.min(plain.busy);
+    let (mut plain, mut cutting) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        plain.push(caught_up(Setup::load(config("")).expect("a setup"), topics, count));
         // What an earlier round wrote would be restored.
         if folder.exists() {
             std::fs::remove_dir_all(folder).expect("the bench's own folder");
         }
-        let cutting = Setup::load(config(&snapshots(folder, INTERVAL))).expect("a setup");
-        let cutting = caught_up(cutting, topics, count);
-        best.0 = best.0.min(cutting.applied);
-        busy.0 = busy.0.min(cutting.busy);
-        last = last.min(cutting.ended - cutting.applied);
-        cuts = std::fs::read_dir(folder.join("snapshots/snapshots")).map_or(0, Iterator::count);
+        let setup = Setup::load(config(&snapshots(folder, INTERVAL))).expect("a setup");
+        cutting.push(caught_up(setup, topics, count));
     }
+    let cuts = std::fs::read_dir(folder.join("snapshots/snapshots")).map_or(0, Iterator::count);
+    let of = |runs: &[Caught], time: fn(&Caught) -> Duration| median(runs.iter().map(time).collect());
+    let ratio =
+        |(plain, cutting): (&Caught, &Caught)| plain.applied.as_secs_f64() / cutting.applied.as_secs_f64();
+    let ratios: Vec<String> = plain.iter().zip(&cutting).map(|pair| format!("{:.2}", ratio(pair))).collect();
     report.add(Row {
         group: "store",
         what: format!("documents applied while snapshots are cut every {INTERVAL:?}"),
-        value: per_second(count, best.0),
+        value: per_second(count, of(&cutting, |run| run.applied)),
         unit: "documents/s",
-        reference: Some((per_second(count, best.1), "without snapshots")),
+        reference: Some((per_second(count, of(&plain, |run| run.applied)), "without snapshots")),
         bar: Some(0.9),
         note: format!(
-            "{count} documents of 60 words, 384 dimensions; {cuts} snapshots, the last one ready {:.1} s later; \
-             {:.2}× by CPU time of all threads",
-            last.as_secs_f64(),
-            busy.1.as_secs_f64() / busy.0.as_secs_f64()
+            "{count} documents of 60 words, 384 dimensions; medians of {ROUNDS} runs, one by one {}×; {cuts} snapshots, \
+             the last one ready {:.1} s later; CPU time of all threads {:.0} s, without {:.0} s",
+            ratios.join(", "),
+            of(&cutting, |run| run.ended - run.applied).as_secs_f64(),
+            of(&cutting, |run| run.busy).as_secs_f64(),
+            of(&plain, |run| run.busy).as_secs_f64(),
         ),
     });
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// Bytes of a snapshot per document, and what they are.

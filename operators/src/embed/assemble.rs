@@ -9,6 +9,7 @@ use crate::embed::fields::{FieldSource, VectorField};
 use crate::embed::{Embedding, Wants};
 use crate::index::{Chunk, DocumentPut, FieldPut, RowPut, ShardChange};
 use crate::message::{DeltaPut, DocumentDelta, RoutedChange};
+use crate::text::KnownTerms;
 
 /// Vectors of chunks by number, or why the model failed.
 pub type ModelRows = BTreeMap<u32, Result<Embedding, String>>;
@@ -29,6 +30,8 @@ pub struct Wanted {
 /// Knows the fields, the shards, and which documents lack the vectors that the upsert state believes them to have.
 pub struct Assembler {
     fields: Vec<VectorField>,
+    /// By field, for those of terms.
+    terms: Vec<KnownTerms>,
     shards: u32,
     /// Documents the model failed on, and whether an older version of them is in the index.
     failed: BTreeMap<String, bool>,
@@ -42,7 +45,8 @@ pub fn shard_of(id: &str, shards: u32) -> u32 {
 impl Assembler {
     /// For these fields and so many shards.
     pub fn new(fields: Vec<VectorField>, shards: u32) -> Self {
-        Self { fields, shards, failed: BTreeMap::new() }
+        let terms = fields.iter().map(|_| KnownTerms::default()).collect();
+        Self { fields, terms, shards, failed: BTreeMap::new() }
     }
 
     /// The texts of a delta that have no vector yet, per model.
@@ -56,8 +60,8 @@ impl Assembler {
         let fields = self.fields.iter().filter(|field| field.model() == Some(model));
         let fields: Vec<_> =
             fields.filter(|field| !put.document.vectors.contains_key(&field.spec.name)).collect();
-        let missing =
-            |number: usize| fields.iter().any(|field| self.kept(field, delta, put, number).is_none());
+        let whole = self.failed.contains_key(&delta.id);
+        let missing = |number: usize| fields.iter().any(|field| kept(field, put, whole, number).is_none());
         let numbers: Vec<usize> = (0..put.chunks.len()).filter(|&number| missing(number)).collect();
         if fields.is_empty() || numbers.is_empty() {
             return None;
@@ -72,14 +76,6 @@ impl Assembler {
             numbers: numbers.into_iter().map(|n| u32::try_from(n).unwrap_or(u32::MAX)).collect(),
             texts,
         })
-    }
-
-    /// Row of the version before that a chunk's vector is taken from.
-    fn kept(&self, field: &VectorField, delta: &DocumentDelta, put: &DeltaPut, number: usize) -> Option<u32> {
-        if self.failed.contains_key(&delta.id) || put.vectors_gone.contains(&field.spec.name) {
-            return None;
-        }
-        put.kept[number]
     }
 
     /// The change of the shard. `None`: the shard never saw the document that is deleted.
@@ -103,8 +99,9 @@ impl Assembler {
             self.failed.entry(delta.id.clone()).or_insert(delta.existed);
             return Err(reason.clone());
         }
-        let fields = self.fields.iter().map(|field| self.field_put(field, delta, put, &rows)).collect();
-        self.failed.remove(&delta.id);
+        let whole = self.failed.remove(&delta.id).is_some();
+        let fields = self.fields.iter().zip(&mut self.terms);
+        let fields = fields.map(|(field, terms)| field_put(field, terms, put, whole, &rows)).collect();
         let document = DocumentPut {
             id: delta.id.clone(),
             origin: (delta.origin.partition, delta.origin.offset),
@@ -115,48 +112,55 @@ impl Assembler {
         };
         Ok(Some(RoutedChange { shard, change: ShardChange::Put(Box::new(document)) }))
     }
+}
 
-    fn field_put(
-        &self,
-        field: &VectorField,
-        delta: &DocumentDelta,
-        put: &DeltaPut,
-        rows: &BTreeMap<usize, ModelRows>,
-    ) -> FieldPut {
-        let name = &field.spec.name;
-        let whole = self.failed.contains_key(&delta.id);
-        if let Some(vector) = put.document.vectors.get(name) {
-            let kept = !whole && put.vectors_kept.get(name).copied().unwrap_or(false);
-            return match vector {
-                VectorValue::Sparse(_) if kept => FieldPut::KeepSparse,
-                VectorValue::Sparse(vector) => FieldPut::Sparse(vector.clone()),
-                VectorValue::Dense(_) | VectorValue::Multi(_) if kept => {
-                    FieldPut::Rows(vec![RowPut::Keep(0)])
-                }
-                VectorValue::Dense(_) | VectorValue::Multi(_) => field
-                    .given_row(vector)
-                    .map_or(FieldPut::None, |row| FieldPut::Rows(vec![RowPut::New(row)])),
-            };
+/// Row of the version before that a chunk's vector is taken from. `whole`: the index lacks that version.
+fn kept(field: &VectorField, put: &DeltaPut, whole: bool, number: usize) -> Option<u32> {
+    if whole || put.vectors_gone.contains(&field.spec.name) {
+        return None;
+    }
+    put.kept[number]
+}
+
+fn field_put(
+    field: &VectorField,
+    terms: &mut KnownTerms,
+    put: &DeltaPut,
+    whole: bool,
+    rows: &BTreeMap<usize, ModelRows>,
+) -> FieldPut {
+    let name = &field.spec.name;
+    if let Some(vector) = put.document.vectors.get(name) {
+        let kept = !whole && put.vectors_kept.get(name).copied().unwrap_or(false);
+        return match vector {
+            VectorValue::Sparse(_) if kept => FieldPut::KeepSparse,
+            VectorValue::Sparse(vector) => FieldPut::Sparse(vector.clone()),
+            VectorValue::Dense(_) | VectorValue::Multi(_) if kept => FieldPut::Rows(vec![RowPut::Keep(0)]),
+            VectorValue::Dense(_) | VectorValue::Multi(_) => {
+                field.given_row(vector).map_or(FieldPut::None, |row| FieldPut::Rows(vec![RowPut::New(row)]))
+            }
+        };
+    }
+    match &field.source {
+        FieldSource::Given => FieldPut::None,
+        FieldSource::Terms(_) if put.text_kept && !whole && !put.vectors_gone.contains(name) => {
+            FieldPut::KeepSparse
         }
-        match &field.source {
-            FieldSource::Given => FieldPut::None,
-            FieldSource::Terms(_) if put.text_kept && !whole && !put.vectors_gone.contains(name) => {
-                FieldPut::KeepSparse
-            }
-            FieldSource::Terms(analyzer) => FieldPut::Sparse(analyzer.document(&put.document.whole())),
-            FieldSource::Model(model) => {
-                let embedded = rows.get(model);
-                let row = |number: usize| match self.kept(field, delta, put, number) {
-                    Some(old) => Some(RowPut::Keep(old)),
-                    None => {
-                        let number = u32::try_from(number).ok()?;
-                        let embedding = embedded?.get(&number)?.as_ref().ok()?;
-                        Some(RowPut::New(field.row(embedding)))
-                    }
-                };
-                let rows: Option<Vec<RowPut>> = (0..put.chunks.len()).map(row).collect();
-                rows.map_or(FieldPut::None, FieldPut::Rows)
-            }
+        FieldSource::Terms(analyzer) => {
+            FieldPut::Sparse(analyzer.next_document(&put.document.whole(), terms))
+        }
+        FieldSource::Model(model) => {
+            let embedded = rows.get(model);
+            let row = |number: usize| match kept(field, put, whole, number) {
+                Some(old) => Some(RowPut::Keep(old)),
+                None => {
+                    let number = u32::try_from(number).ok()?;
+                    let embedding = embedded?.get(&number)?.as_ref().ok()?;
+                    Some(RowPut::New(field.row(embedding)))
+                }
+            };
+            let rows: Option<Vec<RowPut>> = (0..put.chunks.len()).map(row).collect();
+            rows.map_or(FieldPut::None, FieldPut::Rows)
         }
     }
 }

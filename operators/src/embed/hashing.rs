@@ -8,12 +8,12 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use regex::Regex;
 use tokenizers::Tokenizer;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::model::{Backend, Head, Hidden, Pooling, Runner, Tokens, Values};
 use super::{EmbedError, ModelInfo, Priority};
+use crate::text::words;
 
 /// Names are this and the dimension: `hashing-64`.
 const NAME_PREFIX: &str = "hashing-";
@@ -32,7 +32,6 @@ const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": nul
 pub struct HashingModel {
     info: ModelInfo,
     tokenizer: Tokenizer,
-    words: Regex,
     gate: Gate,
 }
 
@@ -57,7 +56,7 @@ impl HashingModel {
             name,
         };
         let tokenizer = Tokenizer::from_bytes(TOKENIZER).expect("the tokenizer is a constant");
-        Self { info, tokenizer, words: Regex::new(r"\w+").expect("the pattern is a constant"), gate }
+        Self { info, tokenizer, gate }
     }
 
     /// The dimension in a name such as `hashing-64`; `None` for other names.
@@ -78,8 +77,8 @@ impl Backend for HashingModel {
 
     fn encode(&self, text: &str, _priority: Priority) -> Result<Tokens, String> {
         let hash = |word: &str| ((xxh3_64(word.as_bytes()) >> 32) as u32).max(NO_WORD + 1);
-        let words = self.words.find_iter(text).take(TOKENS_MAX);
-        let mut ids: Vec<u32> = words.map(|word| hash(&word.as_str().to_lowercase())).collect();
+        let words = words(text).take(TOKENS_MAX);
+        let mut ids: Vec<u32> = words.map(|word| hash(&word.to_lowercase())).collect();
         if ids.is_empty() {
             ids.push(NO_WORD);
         }

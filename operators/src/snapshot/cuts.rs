@@ -14,6 +14,7 @@ use freshet_schemas::{Offset, Partition};
 use super::answers::{Answers, Keeper, Target};
 use super::request;
 use super::{Cut, Manifest, SnapshotError, SnapshotMetrics, Writer};
+use crate::background;
 use crate::index::Time;
 use crate::index::shard::PartCut;
 
@@ -129,8 +130,7 @@ impl Snapshots {
         let state = Arc::new(Mutex::new(state));
         let keeper = answers.clone().map(Keeper::new);
         let scribe = Scribe { writer, keeper, interval, state: Arc::clone(&state), metrics };
-        let thread =
-            std::thread::Builder::new().name("snapshots".into()).spawn(move || scribe.run(&inbox))?;
+        let thread = background::spawn("snapshots".into(), move || scribe.run(&inbox))?;
         Ok(Self { state, workers, interval, jobs, answers, thread: Some(thread) })
     }
 

@@ -1,12 +1,18 @@
 //! Text → terms for BM25: words, lower case, stop words out, stems.
 
+use std::collections::HashMap;
+
 use freshet_schemas::SparseVector;
-use regex::Regex;
 use rust_stemmers::{Algorithm, Stemmer};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::TextError;
 use super::stopwords::stop_words;
+use super::{TextError, words};
+
+/// Most words whose terms are kept: more than a language uses all day, and some megabytes.
+const KNOWN_WORDS_MAX: usize = 1 << 16;
+/// Longest word in bytes whose term is kept.
+const KNOWN_BYTES_MAX: usize = 64;
 
 /// Languages with a Snowball stemmer, by the name used in the configuration, ascending.
 pub const LANGUAGES: [(&str, Algorithm); 18] = [
@@ -36,10 +42,17 @@ pub const LANGUAGES: [(&str, Algorithm); 18] = [
 /// xxh3-64 hash of its stem, so that no vocabulary has to be kept or agreed on between workers; two stems that share
 /// a hash would share their postings (below 10⁻⁶ for a million stems).
 pub struct Analyzer {
-    words: Regex,
     stemmer: Stemmer,
     /// Lower-case, ascending.
     stop: Vec<&'static str>,
+}
+
+/// Terms of words that one [`Analyzer`] has met: most words of a text were in others before, and to look one up takes a
+/// tenth of stemming it. Bounded; begun anew when full, since what is frequent is soon met again.
+#[derive(Debug, Default)]
+pub struct KnownTerms {
+    /// By word as it stands in texts; stop words have none.
+    terms: HashMap<Box<str>, Option<u64>>,
 }
 
 impl Analyzer {
@@ -51,40 +64,71 @@ impl Analyzer {
         };
         let mut stop: Vec<&str> = stop_words(*algorithm).split_ascii_whitespace().collect();
         stop.sort_unstable();
-        let words = Regex::new(r"\w+").expect("the pattern is a constant");
-        Ok(Self { words, stemmer: Stemmer::create(*algorithm), stop })
+        Ok(Self { stemmer: Stemmer::create(*algorithm), stop })
     }
 
     /// Terms of a document with their frequency in it.
     pub fn document(&self, text: &str) -> SparseVector {
-        self.counts(text)
+        counts(words(text).filter_map(|word| self.term(word)).collect())
+    }
+
+    /// As [`Analyzer::document`], for one document after the other. `known` serves this analyzer alone.
+    pub fn next_document(&self, text: &str, known: &mut KnownTerms) -> SparseVector {
+        counts(words(text).filter_map(|word| known.term(word, self)).collect())
     }
 
     /// Terms of a query with their count in it: the same analysis as for documents.
     pub fn query(&self, text: &str) -> SparseVector {
-        self.counts(text)
+        self.document(text)
     }
 
     /// Stems in the order of the text, stop words left out.
     pub fn stems<'a>(&'a self, text: &'a str) -> impl Iterator<Item = String> + 'a {
-        self.words.find_iter(text).filter_map(|word| {
-            let lower = word.as_str().to_lowercase();
-            let stopped = self.stop.binary_search(&lower.as_str()).is_ok();
-            (!stopped).then(|| self.stemmer.stem(&lower).into_owned())
-        })
+        words(text).filter_map(|word| self.stem(word))
     }
 
-    fn counts(&self, text: &str) -> SparseVector {
-        let mut terms: Vec<u64> = self.stems(text).map(|stem| xxh3_64(stem.as_bytes())).collect();
-        terms.sort_unstable();
-        let mut vector = SparseVector::default();
-        for same in terms.chunk_by(|a, b| a == b) {
-            vector.indices.push(same[0]);
-            // Exact up to 2²⁴ occurrences; a text holds at most a few million words.
-            vector.values.push(same.len() as f32);
-        }
-        vector
+    /// `None`: a stop word.
+    fn stem(&self, word: &str) -> Option<String> {
+        let lower = word.to_lowercase();
+        let stopped = self.stop.binary_search(&lower.as_str()).is_ok();
+        (!stopped).then(|| self.stemmer.stem(&lower).into_owned())
     }
+
+    fn term(&self, word: &str) -> Option<u64> {
+        self.stem(word).map(|stem| xxh3_64(stem.as_bytes()))
+    }
+}
+
+impl KnownTerms {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.terms.len()
+    }
+
+    fn term(&mut self, word: &str, analyzer: &Analyzer) -> Option<u64> {
+        if let Some(term) = self.terms.get(word) {
+            return *term;
+        }
+        let term = analyzer.term(word);
+        if word.len() <= KNOWN_BYTES_MAX {
+            if self.terms.len() == KNOWN_WORDS_MAX {
+                self.terms.clear();
+            }
+            self.terms.insert(word.into(), term);
+        }
+        term
+    }
+}
+
+fn counts(mut terms: Vec<u64>) -> SparseVector {
+    terms.sort_unstable();
+    let mut vector = SparseVector::default();
+    for same in terms.chunk_by(|a, b| a == b) {
+        vector.indices.push(same[0]);
+        // Exact up to 2²⁴ occurrences; a text holds at most a few million words.
+        vector.values.push(same.len() as f32);
+    }
+    vector
 }
 
 impl std::fmt::Debug for Analyzer {

@@ -78,11 +78,14 @@ impl Chunker {
 
     /// Byte ranges of the chunks of a text, in order; at least one.
     pub fn chunks(&self, text: &str) -> Result<Vec<Range<usize>>, TextError> {
-        let Some((tokenizer, settings)) = &self.windows else {
-            return Ok(std::iter::once(0..text.len()).collect());
-        };
+        let whole = || std::iter::once(0..text.len()).collect();
+        let Some((tokenizer, settings)) = &self.windows else { return Ok(whole()) };
         let encoding =
             tokenizer.encode(text, false).map_err(|error| TextError::Tokenizer(error.to_string()))?;
+        if encoding.len() <= settings.tokens_max.get() {
+            // Most texts: what follows would come to the same, and looks for sentences first.
+            return Ok(whole());
+        }
         let atoms = atoms(&encoding, text, settings.tokens_max.get());
         let layout = Layout::new(&atoms, text, *settings);
         Ok(layout.windows().into_iter().map(|window| layout.bytes(window)).collect())

@@ -4,8 +4,8 @@
 //! text ─▶ Analyzer ─▶ SparseVector (term hash → count)      for BM25
 //! text ─▶ Chunker  ─▶ byte ranges of at most N tokens, which end as sentences do, for embedding
 //! ```
-//! Plain functions of the text and the settings: no state, no clock, no order of hashing in the output. Both are
-//! shared by reference between threads.
+//! Plain functions of the text and the settings: no state that shows, no clock, no order of hashing in the output. Both
+//! are shared by reference between threads.
 
 mod analyzer;
 mod chunker;
@@ -13,9 +13,11 @@ mod endings;
 mod stopwords;
 #[cfg(test)]
 mod tests;
+mod words;
 
-pub use analyzer::{Analyzer, LANGUAGES};
+pub use analyzer::{Analyzer, KnownTerms, LANGUAGES};
 pub use chunker::{ChunkSettings, Chunker};
+pub(crate) use words::words;
 
 /// Why a text tool cannot be built or a text cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ mod chunks;
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Analyzer, LANGUAGES};
+use super::{Analyzer, KnownTerms, LANGUAGES, words};
 
 fn stems(language: &str, text: &str) -> Vec<String> {
     Analyzer::new(language).expect("a known language").stems(text).collect()
@@ -51,4 +51,34 @@ proptest! {
         prop_assert_eq!(vector.sum() as usize, analyzer.stems(&text).count());
         prop_assert_eq!(&vector, &analyzer.query(&text));
     }
+
+    #[test]
+    fn words_are_those_of_the_pattern(text in "(?s)[ab_1A-C\\-. éßΣς\u{300}\u{200d}価Ⅷ]{0,30}|.{0,40}") {
+        let pattern = regex::Regex::new(r"\w+").expect("a sound pattern");
+        let expected: Vec<&str> = pattern.find_iter(&text).map(|word| word.as_str()).collect();
+        prop_assert_eq!(words(&text).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn known_words_change_no_document(texts in prop::collection::vec("[aAΣσ thes-]{0,40}|.{0,40}", 1..20)) {
+        let analyzer = Analyzer::new("english").expect("a known language");
+        let mut known = KnownTerms::default();
+        for text in &texts {
+            prop_assert_eq!(analyzer.next_document(text, &mut known), analyzer.document(text));
+        }
+    }
+}
+
+#[test]
+fn known_words_are_bounded_and_long_ones_are_not_kept() {
+    let analyzer = Analyzer::new("english").expect("a known language");
+    let mut known = KnownTerms::default();
+    for number in 0..200_000 {
+        let text = format!("word{number} {}", "long".repeat(100));
+        let vector = analyzer.next_document(&text, &mut known);
+        if number % 1000 == 0 {
+            assert_eq!(vector, analyzer.document(&text));
+        }
+    }
+    assert!(known.len() <= 1 << 16, "{} words are kept", known.len());
 }

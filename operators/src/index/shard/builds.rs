@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+
+use crate::background;
 
 /// Work to be done once, somewhere.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -42,7 +43,7 @@ impl BuildPool {
         let queue = Arc::new(Queue::default());
         for number in 0..threads {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("build-{number}")).spawn(move || queue.work())?;
+            background::spawn(format!("build-{number}"), move || queue.work())?;
         }
         Ok(Self { queue })
     }
