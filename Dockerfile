@@ -9,10 +9,10 @@ COPY scripts/setup.sh scripts/
 COPY models/ models/
 RUN scripts/setup.sh tools runtime model && rm -rf /var/lib/apt/lists/*
 COPY . .
-# .cargo/config.toml asks for x86-64 instructions; an environment variable that is set goes before it.
+# .cargo/config.toml asks for x86-64 instructions; an environment variable that is set goes before it. Elsewhere pages may be of 64 KiB.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    if [ "$(uname -m)" != x86_64 ]; then export CXXFLAGS=-O2; fi \
+    if [ "$(uname -m)" != x86_64 ]; then export CXXFLAGS=-O2 JEMALLOC_SYS_WITH_LG_PAGE=16; fi \
     && cargo build --locked --release -p freshet \
     && install -D target/release/freshet /out/bin/freshet
 
