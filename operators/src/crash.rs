@@ -20,8 +20,8 @@ pub const LABELS: [&str; 13] = [
     "snapshot.cleaned",
     "transaction.begin",
     "transaction.intended",
-    "transaction.written",
     "transaction.offsets",
+    "transaction.written",
     "transaction.committed",
 ];
 

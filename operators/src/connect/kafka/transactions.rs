@@ -237,22 +237,40 @@ impl KafkaWriter {
                 message = refused;
             }
         }
-        self.delivered(producer, batch, patience)?;
-        crash::point("transaction.written");
-        if !batch.progress.is_empty() {
-            let offsets = self.offsets(batch).map_err(Trouble::Fatal)?;
-            repeat(patience, || {
-                let group = self.group.group_metadata().ok_or_else(|| {
-                    Trouble::Fatal(KafkaError::ClientCreation("the consumer has no group".to_owned()))
-                })?;
-                let (producer, offsets) = (producer.clone(), offsets.clone());
-                // Librdkafka waits for the coordinator of the group whatever time it is given.
-                aside(patience, move || producer.send_offsets_to_transaction(&offsets, &group, CALL))
-            })?;
-            crash::point("transaction.offsets");
+        // The offsets go with the records, not after them: they are another broker's matter.
+        let offsets = self.send_offsets(producer, batch, patience);
+        if let Err(Trouble::Fatal(_) | Trouble::Closed) = offsets {
+            return offsets;
         }
+        // A record that is refused ends the transaction, and so the offsets: it is to blame, then.
+        self.delivered(producer, batch, patience)?;
+        offsets?;
+        crash::point("transaction.written");
         repeat(patience, || producer.commit_transaction(CALL).map_err(trouble))?;
         crash::point("transaction.committed");
+        Ok(())
+    }
+
+    /// The progress of queries, as a part of the transaction.
+    fn send_offsets(
+        &self,
+        producer: &ThreadedProducer<Deliveries>,
+        batch: &Batch,
+        patience: Patience<'_>,
+    ) -> Result<(), Trouble> {
+        if batch.progress.is_empty() {
+            return Ok(());
+        }
+        let offsets = self.offsets(batch).map_err(Trouble::Fatal)?;
+        repeat(patience, || {
+            let group = self.group.group_metadata().ok_or_else(|| {
+                Trouble::Fatal(KafkaError::ClientCreation("the consumer has no group".to_owned()))
+            })?;
+            let (producer, offsets) = (producer.clone(), offsets.clone());
+            // Librdkafka waits for the coordinator of the group whatever time it is given.
+            aside(patience, move || producer.send_offsets_to_transaction(&offsets, &group, CALL))
+        })?;
+        crash::point("transaction.offsets");
         Ok(())
     }
 
@@ -269,7 +287,8 @@ impl KafkaWriter {
                 return Err(blame(std::mem::take(&mut state.failed), batch));
             }
             if state.delivered == batch.entries.len() {
-                return Ok(());
+                drop(state);
+                return Self::reports_are_gone(producer, patience);
             }
             let waited = self.fates.changed.wait_timeout(state, LOOK);
             let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -284,6 +303,19 @@ impl KafkaWriter {
                 state = after;
             }
         }
+    }
+
+    /// Waits until the last report, which has just been told, is out of librdkafka's books: a commit that finds it there
+    /// waits for another one, a tenth of a second.
+    fn reports_are_gone(
+        producer: &ThreadedProducer<Deliveries>,
+        patience: Patience<'_>,
+    ) -> Result<(), Trouble> {
+        while producer.in_flight_count() > 0 {
+            patience.pause(Duration::ZERO)?;
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     fn offsets(&self, batch: &Batch) -> KafkaResult<TopicPartitionList> {
