@@ -7,10 +7,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-parts=(tools runtime model tiny clients duckdb qdrant schemathesis chromium s3)
+parts=(runtime model tiny clients duckdb qdrant schemathesis chromium s3)
 [ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || parts+=(kafka)
-# The full-precision export, too: parity with the reference vectors is tested on it.
-FRESHET_FP32=1 scripts/setup.sh "${parts[@]}"
 
 export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/vendor/onnxruntime/libonnxruntime.so}
 export FRESHET_MODELS=${FRESHET_MODELS:-$PWD/vendor/models}
@@ -22,12 +20,19 @@ export FRESHET_S3=$PWD/vendor/s3/bin/python
 test=(cargo test --locked --release)
 [ $# -gt 0 ] || set -- --workspace --exclude freshet-bench
 
-broker_dir=
+setup= broker_dir=
 clean_up() {
+    [ -z "$setup" ] || kill "$setup" 2>/dev/null || true
     [ -z "$broker_dir" ] || { scripts/kafka.sh stop "$broker_dir" || true; rm -rf "$broker_dir"; }
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
+
+# What compiles comes first; the rest is fetched while it does. The full-precision export, too: parity with the reference
+# vectors is tested on it.
+scripts/setup.sh tools
+FRESHET_FP32=1 scripts/setup.sh "${parts[@]}" &
+setup=$!
 
 # Below the range that the system hands out for outgoing connections. Another run may take the same port first: again.
 start_broker() {
@@ -52,5 +57,7 @@ for argument; do
     before_dashes+=("$argument")
 done
 "${test[@]}" --no-run "${before_dashes[@]}"
+wait "$setup"
+setup=
 [ -n "${KAFKA_BOOTSTRAP_SERVERS:-}" ] || start_broker
 "${test[@]}" "$@"

@@ -1,8 +1,7 @@
 //! Text → terms for BM25: words, lower case, stop words out, stems.
 
-use std::collections::HashMap;
-
 use freshet_schemas::SparseVector;
+use hashbrown::HashTable;
 use rust_stemmers::{Algorithm, Stemmer};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -47,12 +46,12 @@ pub struct Analyzer {
     stop: Vec<&'static str>,
 }
 
-/// Terms of words that one [`Analyzer`] has met: most words of a text were in others before, and to look one up takes a
-/// tenth of stemming it. Bounded; begun anew when full, since what is frequent is soon met again.
+/// Terms of words that one [`Analyzer`] has met: most words of a text were in others before, and stemming is the larger part
+/// of analysis. Bounded; begun anew when full, since what is frequent is soon met again.
 #[derive(Debug, Default)]
 pub struct KnownTerms {
-    /// By word as it stands in texts; stop words have none.
-    terms: HashMap<Box<str>, Option<u64>>,
+    /// Words as they stand in texts; stop words have no term.
+    terms: HashTable<(Box<str>, Option<u64>)>,
 }
 
 impl Analyzer {
@@ -106,7 +105,8 @@ impl KnownTerms {
     }
 
     fn term(&mut self, word: &str, analyzer: &Analyzer) -> Option<u64> {
-        if let Some(term) = self.terms.get(word) {
+        let hash = |word: &str| xxh3_64(word.as_bytes());
+        if let Some((_, term)) = self.terms.find(hash(word), |(known, _)| **known == *word) {
             return *term;
         }
         let term = analyzer.term(word);
@@ -114,7 +114,7 @@ impl KnownTerms {
             if self.terms.len() == KNOWN_WORDS_MAX {
                 self.terms.clear();
             }
-            self.terms.insert(word.into(), term);
+            self.terms.insert_unique(hash(word), (word.into(), term), |(known, _)| hash(known));
         }
         term
     }
