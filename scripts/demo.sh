@@ -14,7 +14,7 @@ freshet=target/release/freshet
 documents=$(wc -l <"$corpus/documents.jsonl")
 queries=$(wc -l <"$corpus/queries.jsonl")
 # The questions whose answers are shown in full.
-shown=${FRESHET_DEMO_SHOWN:-q05,q21,q23}
+shown=${FRESHET_DEMO_SHOWN:-q16,q21,q23}
 # Document records that arrive between two questions.
 stride=$(((documents + queries - 1) / queries))
 
@@ -36,6 +36,12 @@ echo "demo: $documents document records and $queries questions flow into $topics
 began=$(date +%s%N)
 "$freshet" run --config config/demo.toml 2>"$topics/run.log" &
 pipeline=$!
+
+# Models take a moment to load.
+until grep -q '^listening' "$topics/run.log"; do
+    kill -0 "$pipeline" 2>/dev/null || { cat "$topics/run.log" >&2; exit 1; }
+    sleep 0.1
+done
 
 # The stream: some documents, one question, and on. Questions do not wait for the end of the documents.
 sent=0
