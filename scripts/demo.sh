@@ -32,6 +32,11 @@ progress() {
         "$sent" "$asked" "$(wc -l <"$topics/answers.jsonl")"
 }
 
+# The pipeline runs; else what it said, and the end.
+alive() {
+    kill -0 "$pipeline" 2>/dev/null || { echo; cat "$topics/run.log" >&2; exit 1; }
+}
+
 echo "demo: $documents document records and $queries questions flow into $topics/; answers flow out"
 began=$(date +%s%N)
 "$freshet" run --config config/demo.toml 2>"$topics/run.log" &
@@ -39,7 +44,7 @@ pipeline=$!
 
 # Models take a moment to load.
 until grep -q '^listening' "$topics/run.log"; do
-    kill -0 "$pipeline" 2>/dev/null || { cat "$topics/run.log" >&2; exit 1; }
+    alive
     sleep 0.1
 done
 
@@ -60,9 +65,7 @@ for _ in $(seq 300); do
     answered=$(wc -l <"$topics/answers.jsonl")
     progress
     [ "$answered" -lt "$queries" ] || break
-    if ! kill -0 "$pipeline" 2>/dev/null; then
-        echo; cat "$topics/run.log" >&2; exit 1
-    fi
+    alive
     sleep 0.1
 done
 [ ! -t 1 ] || echo

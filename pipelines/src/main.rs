@@ -2,7 +2,7 @@
 
 mod cli;
 
-/// A quarter more documents a second than with glibc's, in less memory; what is free goes back to the system, by a thread of its own.
+/// A quarter more documents a second than with glibc's. What is free goes back to the system, by a thread of its own.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

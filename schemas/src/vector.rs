@@ -39,6 +39,17 @@ impl VectorKind {
 }
 
 impl SparseVector {
+    /// Terms, each weighed by how often it is there; exact up to 2²⁴ times.
+    pub fn counted(mut terms: Vec<u64>) -> Self {
+        terms.sort_unstable();
+        let mut vector = Self::default();
+        for same in terms.chunk_by(|a, b| a == b) {
+            vector.indices.push(same[0]);
+            vector.values.push(same.len() as f32);
+        }
+        vector
+    }
+
     /// Pairs of term and weight, terms ascending.
     pub fn iter(&self) -> impl Iterator<Item = (u64, f32)> + '_ {
         self.indices.iter().copied().zip(self.values.iter().copied())

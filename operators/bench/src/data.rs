@@ -1,7 +1,5 @@
 //! Data that is the same on every machine.
 
-use freshet_schemas::SparseVector;
-
 /// splitmix64.
 pub(crate) struct Random(u64);
 
@@ -58,17 +56,6 @@ pub(crate) fn clustered(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
     let topics: Vec<Vec<f32>> = (0..1000).map(|topic| around(&subjects[topic % 40], 1.0)).collect();
     let mut choice = Random::new(seed ^ 0xC1);
     (0..count).map(|_| around(&topics[choice.below(topics.len())], 0.9)).collect()
-}
-
-/// Terms with how often each is there.
-pub(crate) fn counted(mut terms: Vec<u64>) -> SparseVector {
-    terms.sort_unstable();
-    let mut vector = SparseVector::default();
-    for group in terms.chunk_by(|a, b| a == b) {
-        vector.indices.push(group[0]);
-        vector.values.push(group.len() as f32);
-    }
-    vector
 }
 
 /// The number of a word: FNV-1a, then mixed.

@@ -12,7 +12,7 @@ use freshet_operators::index::{
 };
 use freshet_schemas::{Params, SparseVector, VectorKind};
 
-use crate::data::{Random, clustered, counted};
+use crate::data::{Random, clustered};
 use crate::report::{Report, Row, per_second};
 
 const DIM: usize = 384;
@@ -83,7 +83,7 @@ pub(crate) fn dense(vector: &[f32]) -> FieldPut {
 
 /// 30 terms of a vocabulary of 200,000.
 fn terms(random: &mut Random) -> SparseVector {
-    counted((0..30).map(|_| random.zipf(200_000) as u64).collect())
+    SparseVector::counted((0..30).map(|_| random.zipf(200_000) as u64).collect())
 }
 
 /// Documents of two fields arrive in ticks while segments are built; each tick's last document is asked for at once.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use freshet_operators::index::segment::{BuiltField, Marks, NewVersion, Segment, SegmentSpec, Source, table};
 use freshet_operators::index::{Chunk, FieldSpec, Metric, RowVector, Scoring, TokenCoding, TokenMatrix};
-use freshet_schemas::VectorKind;
+use freshet_schemas::{SparseVector, VectorKind};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::data::{Random, clustered, counted, term};
+use crate::data::{Random, clustered, term};
 use crate::report::{Report, Row, against, busy};
 
 const DIM: usize = 384;
@@ -53,7 +53,9 @@ fn field(name: &str, kind: VectorKind, size: usize) -> FieldSpec {
 fn vector(field: &FieldSpec, dense: &[f32], words: &[String], random: &mut Random) -> RowVector {
     match field.kind {
         VectorKind::Dense => RowVector::Dense(dense.to_vec()),
-        VectorKind::Sparse => RowVector::Sparse(counted(words.iter().map(|word| term(word)).collect())),
+        VectorKind::Sparse => {
+            RowVector::Sparse(SparseVector::counted(words.iter().map(|word| term(word)).collect()))
+        }
         VectorKind::Multi => {
             let code = |random: &mut Random| (random.normal() * 40.0).clamp(-127.0, 127.0).round() as i8;
             RowVector::Multi(TokenMatrix {

@@ -15,7 +15,7 @@ use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{Index, IndexWriter, Searcher, TantivyDocument, Term};
 
-use crate::data::{Random, counted, term};
+use crate::data::{Random, term};
 use crate::report::{Report, Row, against, per_second};
 
 const K1: f32 = 1.2;
@@ -62,7 +62,7 @@ fn zipf(count: usize) -> Vec<Vec<String>> {
 }
 
 fn vector(words: &[String]) -> SparseVector {
-    counted(words.iter().map(|word| term(word)).collect())
+    SparseVector::counted(words.iter().map(|word| term(word)).collect())
 }
 
 fn spec() -> FieldSpec {

@@ -22,7 +22,7 @@ use crate::report::{self, Report, Row, per_second};
 
 /// Time between two cuts of a pipeline that cuts often.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Runs with and without cuts, in turns: their medians count, for one alone differs from the next by up to a fifth.
+/// Runs with and without cuts, in turns: their medians count, for one alone says little where a machine is shared.
 const ROUNDS: usize = 5;
 /// Queries asked one after the other.
 const QUERIES: usize = 300;

@@ -68,12 +68,13 @@ impl Analyzer {
 
     /// Terms of a document with their frequency in it.
     pub fn document(&self, text: &str) -> SparseVector {
-        counts(words(text).filter_map(|word| self.term(word)).collect())
+        // A text holds at most a few million words.
+        SparseVector::counted(words(text).filter_map(|word| self.term(word)).collect())
     }
 
     /// As [`Analyzer::document`], for one document after the other. `known` serves this analyzer alone.
     pub fn next_document(&self, text: &str, known: &mut KnownTerms) -> SparseVector {
-        counts(words(text).filter_map(|word| known.term(word, self)).collect())
+        SparseVector::counted(words(text).filter_map(|word| known.term(word, self)).collect())
     }
 
     /// Terms of a query with their count in it: the same analysis as for documents.
@@ -105,8 +106,9 @@ impl KnownTerms {
     }
 
     fn term(&mut self, word: &str, analyzer: &Analyzer) -> Option<u64> {
-        let hash = |word: &str| xxh3_64(word.as_bytes());
-        if let Some((_, term)) = self.terms.find(hash(word), |(known, _)| **known == *word) {
+        let hash_of = |word: &str| xxh3_64(word.as_bytes());
+        let hash = hash_of(word);
+        if let Some((_, term)) = self.terms.find(hash, |(known, _)| **known == *word) {
             return *term;
         }
         let term = analyzer.term(word);
@@ -114,21 +116,10 @@ impl KnownTerms {
             if self.terms.len() == KNOWN_WORDS_MAX {
                 self.terms.clear();
             }
-            self.terms.insert_unique(hash(word), (word.into(), term), |(known, _)| hash(known));
+            self.terms.insert_unique(hash, (word.into(), term), |(known, _)| hash_of(known));
         }
         term
     }
-}
-
-fn counts(mut terms: Vec<u64>) -> SparseVector {
-    terms.sort_unstable();
-    let mut vector = SparseVector::default();
-    for same in terms.chunk_by(|a, b| a == b) {
-        vector.indices.push(same[0]);
-        // Exact up to 2²⁴ occurrences; a text holds at most a few million words.
-        vector.values.push(same.len() as f32);
-    }
-    vector
 }
 
 impl std::fmt::Debug for Analyzer {

@@ -4,8 +4,8 @@
 //! text ─▶ Analyzer ─▶ SparseVector (term hash → count)      for BM25
 //! text ─▶ Chunker  ─▶ byte ranges of at most N tokens, which end as sentences do, for embedding
 //! ```
-//! Plain functions of the text and the settings: no state that shows, no clock, no order of hashing in the output. Both
-//! are shared by reference between threads.
+//! Plain functions of the text and the settings: no state, no clock, no order of hashing in the output. Both are
+//! shared by reference between threads. What has been looked up already is the caller's to keep (`KnownTerms`).
 
 mod analyzer;
 mod chunker;
